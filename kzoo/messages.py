@@ -1,0 +1,22 @@
+"""One-line error messages that name the fault and the remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(kind: str, got: object, valid: Iterable[str]) -> str:
+    """Says that `got` is not a known `kind`, with the nearest valid name and the whole list.
+
+    Example:
+        >>> unknown_name("backbone", "mobilnet", ["mobilenet", "vgg16"])
+        "Unknown backbone 'mobilnet'. Did you mean 'mobilenet'? Valid: mobilenet, vgg16."
+    """
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(got), valid, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {kind} {got!r}.{hint} Valid: {', '.join(valid)}."
+
+
+def missing_package(package: str, extra: str, purpose: str) -> str:
+    """Says which extra to install when an optional package is missing."""
+    return f"{purpose} needs the package {package!r}: pip install 'kzoo[{extra}]'."
