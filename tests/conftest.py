@@ -1,0 +1,23 @@
+"""Fixtures for all tests: real data where it is at hand, and a quiet TensorFlow."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+SHARED = Path(os.environ.get("KZOO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Returns a function: name of a real data set -> its folder. Skips the test, saying why, where the data is missing."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"real data {name!r} is not at {SHARED} (set KZOO_TEST_DATA)")
+        return SHARED / name
+
+    return find
