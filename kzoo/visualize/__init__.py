@@ -1,0 +1,25 @@
+"""Pictures: boxes on images, grids of images, curves and label statistics.
+
+Images go in and come out as NumPy arrays (H, W, 3); charts are written to a file. matplotlib loads on first use and
+draws without a display.
+"""
+
+from kzoo.visualize.charts import confusion_matrix, f1_curves, precision_recall, training_curves
+from kzoo.visualize.draw import colour, draw_boxes
+from kzoo.visualize.grids import batch_grid, comparison_grid, grid, save
+from kzoo.visualize.labels import best_default_box_iou, label_statistics
+
+__all__ = [
+    "batch_grid",
+    "best_default_box_iou",
+    "colour",
+    "comparison_grid",
+    "confusion_matrix",
+    "draw_boxes",
+    "f1_curves",
+    "grid",
+    "label_statistics",
+    "precision_recall",
+    "save",
+    "training_curves",
+]
