@@ -37,6 +37,7 @@ class Sample:
     crowd: np.ndarray  # (N,) bool: COCO's "iscrowd"
     area: np.ndarray  # (N,) float32: mask area where the data set gives one, else box area
     pixels: np.ndarray | None = None  # encoded (1-D uint8) or decoded (H, W, 3) image where there is no file
+    splits: tuple[str, ...] = ()  # every split of the data set that the image belongs to
 
 
 @dataclass

@@ -1,0 +1,54 @@
+"""What the folder readers share: finding splits by their names, and files that stay inside the data set's folder."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from kzoo.images import IMAGE_SUFFIXES
+from kzoo.messages import unknown_name
+
+VALIDATION = ("val", "valid", "validation")
+
+
+def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
+    """Finds the split that `asked` means: its own name, a synonym (val, valid, validation), or one with a year.
+
+    Raises:
+        ValueError: where there is none, naming those there are.
+    """
+    available = list(available)
+    wanted = VALIDATION if asked in VALIDATION else (asked,)
+    for name in (asked, *wanted):
+        if name in available:
+            return name
+    with_year = [name for name in available if name.rstrip("0123456789") in wanted]
+    if len(with_year) == 1:
+        return with_year[0]
+    if not available:
+        raise ValueError(f"{source} has no splits, so there is no {asked!r}: leave the split out to read all of it.")
+    raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
+
+
+def inside(root: Path, *parts: str) -> Path | None:
+    """root/parts, or None where that would leave the data set's folder: annotations come from strangers."""
+    path = os.path.normpath(os.path.join(root, *(part.replace("\\", "/") for part in parts)))
+    if "\0" in path or not path.startswith(os.path.join(os.path.normpath(root), "")):
+        return None
+    return Path(path)
+
+
+def is_image(path: Path) -> bool:
+    """Has the path the suffix of an image?"""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """{stem: path} of the images in a folder, {} where it is missing."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if is_image(path) and not path.name.startswith(".")}
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path as shown in messages."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

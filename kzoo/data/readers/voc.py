@@ -1,0 +1,211 @@
+"""PASCAL VOC folders: JPEGImages, Annotations (one XML an image), ImageSets/Main (one list of names a split).
+
+Boxes are 1-based and inclusive there (VOC devkit); 1 is taken from the minima only, which makes them 0-based and half-open.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as SafeElementTree
+
+from kzoo.data.annotations import Annotations, Fault
+from kzoo.data.readers.layout import images_by_stem, inside, is_image, relative, resolve_split
+from kzoo.data.readers.progress import map_in_threads
+from kzoo.data.readers.raw import RawImage, assemble
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+NOT_FOR_CLASSES = re.compile(r"\s+(-1|0|1)$")  # VOC's lists of one class end each line in a flag
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass
+class Parsed:
+    """One XML file as read; `error` says why it could not be."""
+
+    objects: list[dict]
+    size: tuple[int, int] | None = None
+    filename: str | None = None
+    error: str | None = None
+
+
+def find_root(folder: Path) -> Path | None:
+    """The folder that holds Annotations/ and JPEGImages/: `folder` itself or VOCdevkit/VOC20xx below it; None for others.
+
+    Raises:
+        ValueError: where several years lie below and one has to be chosen.
+    """
+    if (folder / "JPEGImages").is_dir() or _holds_xml(folder / "Annotations"):
+        return folder
+    years = [p.parent for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*/Annotations"))]
+    if len(years) > 1:
+        raise ValueError(f"{folder} holds several VOC data sets: give one of {', '.join(map(str, years))}.")
+    return years[0] if years else None
+
+
+def splits(root: Path) -> dict[str, list[str]]:
+    """{split: image names as listed}, from ImageSets/Main; VOC's lists of single classes are no splits."""
+    found = {}
+    for path in sorted((root / "ImageSets" / "Main").glob("*.txt")):
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+        lines = [line for line in lines if line]
+        if not (lines and "_" in path.stem and all(NOT_FOR_CLASSES.search(line) for line in lines)):
+            found[path.stem] = lines
+    return found
+
+
+def read(root: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
+    """Reads a VOC folder; see `kzoo.data.readers.read`."""
+    lists = splits(root)
+    name = None if split is None else resolve_split(split, lists, root)
+    images = images_by_stem(root / "JPEGImages")
+    annotations = {path.stem: path for path in sorted((root / "Annotations").glob("*.xml"))}
+    faults: list[Fault] = []
+    wanted = _wanted(root, lists, name, images, annotations, faults)
+    # Ids must not depend on the split, so names are collected over all of them.
+    needed = [annotations[k] for k in (wanted if class_names else annotations) if k in annotations]
+    parsed = dict(zip((p.stem for p in needed), map_in_threads(parse, needed, "reading annotations"), strict=True))
+    if class_names is None:
+        seen = {item["name"] for one in parsed.values() for item in one.objects if item["name"]}
+        class_names = list(VOC_CLASSES) if seen <= set(VOC_CLASSES) else sorted(seen)
+    ids = {text: i for i, text in enumerate(class_names)}
+    member = {}
+    for listed, keys in lists.items():
+        for key in keys:
+            member.setdefault(_stem(key), []).append(listed)
+    raws = []
+    for key in wanted:
+        file = f"Annotations/{key}.xml"
+        if key not in annotations:
+            shown, kind = (
+                (relative(images[key], root), "image without annotation") if key in images else (file, "missing image")
+            )
+            detail = (
+                f"there is no {file}" if key in images else f"{key!r} is listed, but has neither image nor annotation"
+            )
+            faults.append(Fault(shown, kind, detail, "image left out"))
+            continue
+        one = parsed[key]
+        if one.error:
+            faults.append(Fault(file, "unreadable annotation", one.error, "image left out"))
+            continue
+        image = _image(root, key, one, images, file, faults)
+        if image is not None:
+            raws.append(_raw(one, image, root, annotations[key], ids, tuple(member.get(key, ())), faults))
+    return assemble(raws, class_names, name, faults)
+
+
+def parse(path: Path) -> Parsed:
+    """Reads one XML file without ever resolving entities; never raises for what a file may hold."""
+    try:
+        tree = SafeElementTree.parse(path, forbid_dtd=True).getroot()
+    except DefusedXmlException:
+        return Parsed([], error="holds a DTD or entities, which are refused")
+    except (ParseError, OSError, ValueError, LookupError) as error:
+        return Parsed([], error=f"not a readable XML file ({error})")
+    objects = []
+    for element in tree.findall("object"):
+        objects.append(
+            {
+                "name": (element.findtext("name") or "").strip(),
+                "corners": [_number(element.findtext(f"bndbox/{corner}")) for corner in CORNERS],
+                "difficult": (element.findtext("difficult") or "0").strip().lower() in ("1", "true"),
+            }
+        )
+    size = (_number(tree.findtext("size/height")), _number(tree.findtext("size/width")))
+    size = tuple(int(v) if math.isfinite(v) else 0 for v in size)
+    return Parsed(objects, size, (tree.findtext("filename") or "").strip() or None)
+
+
+def _wanted(root, lists, name, images, annotations, faults) -> list[str]:
+    """The stems to read, each once and in the order of the list; what the list has wrong is reported."""
+    if name is None:
+        return sorted({*annotations, *images, *(_stem(k) for keys in lists.values() for k in keys if inside(root, k))})
+    wanted, file = {}, f"ImageSets/Main/{name}.txt"
+    for number, line in enumerate(lists[name], start=1):
+        key = _stem(line)
+        if inside(root / "Annotations", f"{key}.xml") is None:
+            faults.append(
+                Fault(file, "path outside", f"entry {number}: {line!r} leads out of the folder", "image left out")
+            )
+        elif key in wanted:
+            faults.append(
+                Fault(file, "duplicate image", f"entry {number}: {line!r} is listed twice", "second left out")
+            )
+        else:
+            wanted[key] = None
+    return list(wanted)
+
+
+def _image(root: Path, key: str, one: Parsed, images: dict, file: str, faults: list[Fault]) -> Path | None:
+    """The image of an annotation: the one with the XML's own name, else the one that the XML names."""
+    named = inside(root / "JPEGImages", one.filename) if one.filename else None
+    if one.filename and named is None:
+        action = "image of the annotation's own name used" if key in images else "image left out"
+        faults.append(Fault(file, "path outside", f"<filename> {one.filename!r} leads out of the folder", action))
+        if key not in images:
+            return None
+    if key in images:
+        return images[key]
+    if named is not None and named.is_file():
+        return named
+    detail = f"JPEGImages has no image named {key}.* or {one.filename!r}"
+    faults.append(Fault(file, "missing image", detail, "image left out"))
+    return None
+
+
+def _raw(one: Parsed, image: Path, root: Path, path: Path, ids: dict, splits: tuple, faults: list[Fault]) -> RawImage:
+    corners = np.array([item["corners"] for item in one.objects], np.float64).reshape(-1, 4)
+    # A box with equal corners is a slip of the mouse, not one pixel: its minima stay, so that its area stays zero.
+    flat = (corners[:, 2:] <= corners[:, :2]).any(axis=1)
+    corners[~flat, :2] -= 1
+    names = [item["name"] for item in one.objects]
+    return RawImage(
+        image=image,
+        name=image.name,
+        file=relative(path, root),
+        boxes=corners,
+        labels=np.array([ids.get(name, -1) for name in names], np.int64),
+        texts=names,
+        where=_Lines(path, len(names)),
+        difficult=np.array([item["difficult"] for item in one.objects], bool),
+        stated_size=one.size,
+        splits=splits,
+    )
+
+
+class _Lines(list):
+    """ "line 12" of the i-th object, looked up only when a fault has to be told."""
+
+    def __init__(self, path: Path, count: int):
+        super().__init__([None] * count)
+        self.path = path
+
+    def __getitem__(self, i: int) -> str:
+        text = self.path.read_bytes()
+        starts = [match.start() for match in re.finditer(rb"<object[\s>]", text)]
+        if i >= len(starts):
+            return f"object {i + 1}"
+        return f"line {text[: starts[i]].count(bytes([10])) + 1}"
+
+
+def _stem(line: str) -> str:
+    return line.rsplit(".", 1)[0] if is_image(Path(line)) else line
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _holds_xml(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.glob("*.xml"), None) is not None
