@@ -1,4 +1,4 @@
-"""Reading and resizing single images with Pillow and NumPy: the same on a server, on a phone's test bench and in training."""
+"""Reading and resizing single images with Pillow and NumPy: the same in training, on a server and at a desk."""
 
 from pathlib import Path
 

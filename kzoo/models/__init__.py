@@ -1,0 +1,28 @@
+"""The zoo: `names()`, `create(name, ...)`, and each model's own constructor."""
+
+from kzoo.messages import unknown_name
+from kzoo.models.base import Detector
+from kzoo.models.ssd import SSD, SSD300, SSD512
+
+_MODELS = {"ssd": SSD, "ssd300": SSD300, "ssd512": SSD512}
+
+
+def names() -> list[str]:
+    """The names that `create` knows."""
+    return sorted(_MODELS)
+
+
+def create(name: str, num_classes: int, **kwargs) -> Detector:
+    """Creates a model by name: `create("ssd300", num_classes=3, backbone="mobilenet", weights=None)`.
+
+    The keyword arguments are those of the model's constructor.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest valid one.
+    """
+    if name not in _MODELS:
+        raise ValueError(unknown_name("model", name, names()))
+    return _MODELS[name](num_classes, **kwargs)
+
+
+__all__ = ["SSD", "SSD300", "SSD512", "Detector", "create", "names"]

@@ -1,0 +1,114 @@
+"""What every detector of the zoo has: raw heads for training, decoded detections for everything else."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from kzoo import images as image_ops
+
+
+class Detector(keras.Model):
+    """A functional graph from images to raw heads, with the paper's targets and loss inside.
+
+    `fit` and `evaluate` take batches of `(images, {"boxes", "labels"})`; `detect` gives detections as NumPy arrays.
+    A subclass builds its graph in `__init__`, and defines
+
+    - `raw_losses(targets, raw)` -> {"class_loss": scalar, "box_loss": scalar}: targets + loss,
+    - `decode(raw)` -> the detections dict: boxes, softmax or sigmoid, NMS.
+
+    Attributes:
+        image_size: (height, width) that the network sees.
+        num_classes: without background.
+        class_names: what the labels 0..num_classes-1 mean, or None.
+    """
+
+    loss_names: tuple[str, ...] = ("class_loss", "box_loss")
+
+    def _finish(self, image_size, num_classes: int, class_names: Sequence[str] | None) -> None:
+        """Called at the end of a subclass's `__init__`, when the graph stands."""
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"num_classes is {num_classes}, but class_names has {len(class_names)} names: {class_names}."
+            )
+        self.image_size = tuple(image_size)
+        self.num_classes = num_classes
+        self.class_names = list(class_names) if class_names is not None else None
+        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+
+    def compile(self, optimizer="adam", *, jit_compile="auto", **kwargs):
+        """As in Keras; the loss is the paper's, and "auto" means no XLA on a TensorFlow CPU, where it is slower."""
+        super().compile(optimizer=optimizer, jit_compile=resolve_jit_compile(jit_compile), **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was saved, with its optimizer's state (Keras leaves this to an own `compile`)."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if sample_weight is not None:
+            raise ValueError("Detectors take no sample_weight: the papers' losses weigh boxes, not images.")
+        parts = self.raw_losses(y, y_pred)
+        for tracker in self.loss_trackers:
+            tracker.update_state(parts[tracker.name])
+        total = sum(parts.values())
+        return sum(self.losses, start=total)  # with regularisation, where layers have it
+
+    def raw_losses(self, targets, raw) -> dict:
+        """The parts of the loss, scalars in float32, by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define raw_losses.")
+
+    def decode(self, raw) -> dict:
+        """Detections from raw heads."""
+        raise NotImplementedError(f"{type(self).__name__} must define decode.")
+
+    def inference_model(self) -> keras.Model:
+        """The whole detector as one functional model: "image" (B, H, W, 3) pixels -> detections dict, NMS inside."""
+        image = keras.Input((*self.image_size, 3), dtype="float32", name="image")
+        model = keras.Model(image, self.decode(self(image)), name=f"{self.name}_inference")
+        model.compile(jit_compile=resolve_jit_compile("auto"))
+        return model
+
+    def detect(self, images, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """Finds objects.
+
+        Args:
+            images: (B, H, W, 3) RGB 0..255 of any integer or float dtype. Images of another size than `image_size` are
+                resized, and the boxes moved back.
+            batch_size: how many images go through the network at once.
+
+        Returns:
+            {"boxes": (B, K, 4) xyxy pixels of the given images, "labels": (B, K) -1 where empty, "scores": (B, K),
+            "num_detections": (B,)}, best first.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.")
+        height, width = self.image_size
+        scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
+        images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
+        if not hasattr(self, "_inference"):
+            # Kept out of Keras' tracking: it would count the network twice.
+            object.__setattr__(self, "_inference", self.inference_model())
+        starts = range(0, max(len(images), 1), batch_size)
+        parts = [self._detect_batch(images[start : start + batch_size]) for start in starts]
+        found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        found["boxes"] = found["boxes"] * scale
+        return found
+
+    def _detect_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        if len(images) == 0:
+            empty = {key: ops.zeros((0, *x.shape[1:]), x.dtype) for key, x in self._inference.output.items()}
+            return {key: ops.convert_to_numpy(x) for key, x in empty.items()}
+        found = self._inference.predict_on_batch(images.astype("float32"))
+        return {key: np.asarray(value) for key, value in found.items()}
+
+
+def resolve_jit_compile(jit_compile):
+    """Keras' "auto" without XLA on a TensorFlow CPU, where it makes convolutions several times slower."""
+    if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return "auto" if tf.config.list_physical_devices("GPU") else False
+    return jit_compile
