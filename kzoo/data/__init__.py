@@ -1,0 +1,29 @@
+"""Data sets: read, check, augment and batch them. TensorFlow is imported with the first call of `load`."""
+
+import importlib
+
+from kzoo.data.annotations import Annotations, Fault, Sample
+from kzoo.messages import missing_package
+
+_LAZY = {
+    "from_annotations": "pipeline",
+    "load": "pipeline",
+}
+
+__all__ = ["Annotations", "Fault", "Sample", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'kzoo.data' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"kzoo.data.{_LAZY[name]}")
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError(missing_package("tensorflow", "tensorflow", f"kzoo.data.{name}")) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

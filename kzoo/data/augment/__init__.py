@@ -1,0 +1,137 @@
+"""Augmentation of images with boxes: plain functions `(image, boxes, labels, seed) -> (image, boxes, labels)`.
+
+Image (H, W, 3) RGB 0..255, boxes (N, 4) float32 xyxy pixels, labels (N,) int32 with -1 where padded, seed (2,) integers.
+All are graph code for tf.data, depend on nothing but their arguments (stateless), keep N, never move a padded box, and take
+images without objects and of one pixel. Keras' own layers of this kind (RandomFlip, RandomCrop, ...) move padded boxes into the
+image, turn labels to float32 and draw from a state that a resumed run does not have; TensorFlow's image functions serve here.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from kzoo.data.augment.colour import photometric
+from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
+from kzoo.data.augment.windows import (
+    FILL,
+    RESIZES,
+    cut,
+    expand,
+    expand_window,
+    iou_crop,
+    iou_crop_window,
+    jitter,
+    jitter_window,
+    letterbox,
+    resize,
+    whole,
+)
+from kzoo.messages import unknown_name
+
+# Listed in the order in which they are applied, whatever order the caller names them in. SSD's code distorts the colours first and
+# flips last; neither changes what the others draw, and the colours cost least on the few pixels of the final image.
+SYMMETRIES: dict[str, Callable] = {"rot90": rot90, "flip": flip, "vertical_flip": vertical_flip}
+WINDOWS: dict[str, Callable] = {"expand": expand_window, "jitter": jitter_window, "iou_crop": iou_crop_window}
+COLOURS: dict[str, Callable] = {"photometric": photometric}
+
+AUGMENTATIONS: dict[str, Callable] = {
+    **SYMMETRIES,
+    "expand": expand,
+    "jitter": jitter,
+    "iou_crop": iou_crop,
+    **COLOURS,
+}
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "light": ("flip", "jitter", "photometric"),  # fine-tuning on a few hundred images
+    "no_up": (
+        "rot90",
+        "flip",
+        "jitter",
+        "photometric",
+    ),  # the same for cells, aerial photographs: rot90 and flip give all eight
+    "ssd": ("expand", "iou_crop", "flip", "photometric"),  # Liu et al., section 2.2 and 3.6: long trainings
+}
+
+
+def names_of(augment: bool | str | Sequence[str] | None) -> tuple[str, ...]:
+    """The augmentations that `augment` means, in the order of their application.
+
+    Args:
+        augment: False, None or "none": nothing; True: "ssd"; else a preset's or augmentation's name, or a list of them.
+
+    Raises:
+        ValueError: for an unknown name, naming the nearest known one.
+    """
+    if augment is None or isinstance(augment, bool):
+        augment = "ssd" if augment else "none"
+    asked = set()
+    for name in (augment,) if isinstance(augment, str) else augment:
+        if name not in PRESETS and name not in AUGMENTATIONS:
+            raise ValueError(unknown_name("augmentation", name, {*PRESETS, *AUGMENTATIONS}))
+        asked.update(PRESETS.get(name, (name,)))
+    return tuple(name for name in AUGMENTATIONS if name in asked)
+
+
+def augment(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    names: Sequence[str],
+    size: tuple[int, int],
+    resize: str = "stretch",
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Applies augmentations to one image and brings it to `size`, with one resampling in all.
+
+    Args:
+        image: (H, W, 3) RGB 0..255; boxes: (N, 4) in its pixels; labels: (N,), -1 where padded.
+        seed: (2,) integers. Each augmentation draws from its own branch: adding one changes nothing of the others.
+        names: of AUGMENTATIONS, as `names_of` returns them.
+        size: (height, width). resize: "stretch" or "letterbox".
+
+    Returns:
+        image (height, width, 3) float32 0..255; boxes (N, 4) in its pixels, clipped, objects whose centre left it dropped;
+        labels (N,) int32, -1 where padded.
+    """
+
+    def branch(name: str) -> tf.Tensor:
+        return tf.random.fold_in(seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+    for name in names:
+        if name in SYMMETRIES:
+            image, boxes, labels = SYMMETRIES[name](image, boxes, labels, branch(name))
+    window = whole(image)
+    for name in names:
+        if name in WINDOWS:
+            window = WINDOWS[name](window, boxes, labels, branch(name))
+
+    def recolour(pixels: tf.Tensor) -> tf.Tensor:
+        for name in names:
+            if name in COLOURS:
+                pixels = COLOURS[name](pixels, boxes, labels, branch(name))[0]
+        return pixels
+
+    image, boxes, labels = cut(image, boxes, labels, window, size, resize, recolour)
+    return tf.ensure_shape(image, (*size, 3)), boxes, labels
+
+
+__all__ = [
+    "AUGMENTATIONS",
+    "FILL",
+    "PRESETS",
+    "RESIZES",
+    "augment",
+    "expand",
+    "flip",
+    "iou_crop",
+    "jitter",
+    "letterbox",
+    "names_of",
+    "photometric",
+    "resize",
+    "rot90",
+    "vertical_flip",
+]

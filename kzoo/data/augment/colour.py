@@ -1,0 +1,43 @@
+"""Photometric distortion, as in SSD's released code."""
+
+import tensorflow as tf
+
+
+def photometric(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    brightness: float = 32.0,
+    contrast: float = 0.5,
+    saturation: float = 0.5,
+    hue: float = 0.1,
+) -> tuple:
+    """Changes brightness, contrast, saturation and hue, each with probability .5, contrast before or after the last two.
+
+    Source: the code of Liu et al., SSD (distort_param: 32, .5 to 1.5, .5 to 1.5, hue 18 of OpenCV's 180 = 36 degrees),
+    which follows Howard, arXiv:1312.5402. As there, contrast scales about black and values are cut off at 0 and 255 after each
+    step. The code can also shuffle the colour channels, with probability 0 in its VOC settings: left out.
+
+    Args:
+        image: (H, W, 3) RGB, 0..255, any dtype. boxes, labels: passed through.
+        brightness: largest number added or subtracted. contrast, saturation: largest change of the factor 1.
+        hue: largest turn of the hue circle, 0.5 is half of it.
+
+    Returns:
+        (image, boxes, labels), the image float32 0..255.
+    """
+    image = tf.cast(image, tf.float32)
+    applied, amount = tf.unstack(tf.random.stateless_uniform([2, 5], seed))
+    applied = applied < 0.5
+    amount = 2.0 * amount - 1.0
+    shift = tf.where(applied[0], amount[0] * brightness, 0.0)
+    factor = tf.where(applied[1], 1.0 + amount[1] * contrast, 1.0)
+    contrast_first = applied[4]
+
+    image = tf.clip_by_value(image + shift, 0.0, 255.0)
+    image = tf.cond(contrast_first, lambda: tf.minimum(image * factor, 255.0), lambda: image)
+    image = tf.cond(applied[2], lambda: tf.image.adjust_saturation(image, 1.0 + amount[2] * saturation), lambda: image)
+    image = tf.cond(applied[3], lambda: tf.image.adjust_hue(image, amount[3] * hue), lambda: image)
+    image = tf.cond(contrast_first, lambda: image, lambda: tf.minimum(image * factor, 255.0))
+    return image, boxes, labels
