@@ -1,0 +1,18 @@
+"""One fit for all: a run folder, resume, schedules, moving averages and guards around Keras' `compile` and `fit`."""
+
+from kzoo.training.config import TrainConfig
+from kzoo.training.folder import Run
+from kzoo.training.run import train
+from kzoo.training.schedule import WarmupSchedule
+from kzoo.training.transfer import TransferReport, load_matching_weights
+from kzoo.training.watch import TrainingDiverged
+
+__all__ = [
+    "Run",
+    "TrainConfig",
+    "TrainingDiverged",
+    "TransferReport",
+    "WarmupSchedule",
+    "load_matching_weights",
+    "train",
+]
