@@ -49,12 +49,12 @@ def train(
 
     Args:
         model: a name of `kzoo.models.names()`, or a network whose loss is inside (`compute_loss`).
-        data: a data set's name or path; or a data set of `(images, targets)` batches (tf.data, `keras.utils.PyDataset`);
-            or a function `epoch -> data set` that opens it at an epoch, so that resuming goes on with the right order.
+        data: a data set's name or path; or a data set of `(images, targets)` batches (tf.data or
+            `keras.utils.PyDataset`); or a function `epoch -> data set` that opens it at an epoch, so that resuming goes on with the right order.
         validation: a data set that scores each epoch; by default the split `val_split` of a named data set.
         resume: a run (folder or name) to continue as if it had never stopped: weights, optimizer, schedule, averages,
-            order and augmentation of the images, best score, early stopping. Of the settings only epochs, early_stopping,
-            validate_every, tensorboard and xla may change. Data given as an object must be given again.
+            order and augmentation of the images, best score, early stopping. Of the settings only epochs,
+            early_stopping, validate_every, tensorboard and xla may change. Data given as an object must be given again.
         callbacks: further Keras callbacks; they see the validation's numbers.
         quiet: write nothing to the terminal.
         **settings: the attributes of `TrainConfig`.
@@ -194,8 +194,8 @@ def _changed(run: Run, settings: dict[str, Any], model: Any, data: Any) -> Train
     if fixed:
         changes = ", ".join(f"{key} {old[key]!r} -> {new[key]!r}" for key in fixed)
         raise ValueError(
-            f"{run} cannot go on with other settings ({changes}). Only {', '.join(CHANGEABLE)} may change; for anything "
-            f"else start a new run with weights={str(run)!r}."
+            f"{run} cannot go on with other settings ({changes}). Only {', '.join(CHANGEABLE)} may change; for "
+            f"anything else start a new run with weights={str(run)!r}."
         )
     return TrainConfig.from_dict(new)
 

@@ -104,11 +104,11 @@ def open_validation(config: TrainConfig, validation: Any, image_size: tuple[int,
 
 
 def note_left_out(annotations: Any | None, run: Run) -> str | None:
-    """Writes left_out.csv, one row a fault of the training data; returns one line that counts them, None without any."""
+    """Writes left_out.csv, one row a fault of the training data; returns one line that counts them, None for none."""
     faults = [] if annotations is None else annotations.faults
     if not faults:
         return None
     write_rows(run.folder / LEFT_OUT, [asdict(fault) for fault in faults])
     kinds, counts = np.unique([f"{fault.kind}, {fault.action}" for fault in faults], return_counts=True)
-    counted = "; ".join(f"{count} × {kind}" for kind, count in zip(kinds, counts, strict=True))
+    counted = "; ".join(f"{count} x {kind}" for kind, count in zip(kinds, counts, strict=True))
     return f"The data has {len(faults)} faults ({counted}): see {run.folder / LEFT_OUT}."

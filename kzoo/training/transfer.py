@@ -132,4 +132,4 @@ _AUTOMATIC = {_snake_case(name) for name in dir(keras.layers) if name[0].isupper
 
 
 def _shape(weight: keras.Variable) -> str:
-    return " × ".join(map(str, weight.shape)) or "scalar"
+    return " x ".join(map(str, weight.shape)) or "scalar"
