@@ -1,4 +1,4 @@
-"""From annotations to batches: read, shuffle, augment, resize, pad, batch, prefetch, the same again for the same seed and epoch."""
+"""From annotations to batches: read, shuffle, augment, resize, pad, batch; the same again for a seed and an epoch."""
 
 import dataclasses
 import itertools
@@ -33,12 +33,13 @@ def load(
     """Loads a split of a detection data set as batches for `fit`, `evaluate` and the metrics.
 
     Args:
-        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO or YOLO layout, recognised by what is in it.
+        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO or YOLO layout, recognised by what is in
+            it.
         split: "train", "validation", "test", as the data set has them; None for the whole.
         image_size: (height, width) of the network's image, or one number for both.
         batch_size: images a batch.
-        augment: False; True for the SSD paper's augmentation; a preset ("none", "light", "no_up", "ssd"), the name of an
-            augmentation, or a list of them (see `kzoo.data.augment`).
+        augment: False; True for the SSD paper's augmentation; a preset ("none", "light", "no_up", "ssd"), the name of
+            an augmentation, or a list of them (see `kzoo.data.augment`).
         class_names: which classes, in which order; None for all of the data set.
         data_dir: where TFDS keeps its files; None for its default.
         limit: use the first images only.
@@ -76,10 +77,10 @@ def from_annotations(
 ) -> tf.data.Dataset:
     """Makes batches of annotated images.
 
-    For evaluation (`augment` and `shuffle` false, no `start_epoch`) the images come in order, once, the last batch may be smaller,
-    and the targets hold everything that the metrics ask for. Otherwise the batches are for training: all of `batch_size`
-    images, the last one of an epoch filled up with the first images of that epoch, so that none is left out; difficult objects are
-    trained on, as in SSD's code; crowds and boxes without area are left out.
+    For evaluation (`augment` and `shuffle` false, no `start_epoch`) the images come in order, once, the last batch may
+    be smaller, and the targets hold everything that the metrics ask for. Otherwise the batches are for training: all
+    of `batch_size` images, the last one of an epoch filled up with the first images of that epoch, so that none is
+    left out; difficult objects are trained on, as in SSD's code; crowds and boxes without area are left out.
 
     The order and the augmentation of epoch e depend on `seed` and e alone.
 
@@ -90,18 +91,20 @@ def from_annotations(
         seed: of order and augmentation.
         resize: "stretch", or "letterbox", which keeps the aspect ratio and fills the bars.
         max_boxes: N of the padded targets; None: the most boxes of any image, at least 1. No augmentation adds boxes.
-        cache: keep decoded images in memory, as many as fit into 2 GiB (or the given number of bytes), uint8; the others are read again
-            in every epoch. Under augmentation photographs are kept with a shorter side of at most twice the network's longer one.
-        start_epoch: None: a finite data set, whose every iteration is the next epoch. A number: an endless one that begins with
-            that epoch, for `fit(..., steps_per_epoch=data.steps_per_epoch)`: begun at epoch k it continues exactly as an
-            uninterrupted run.
+        cache: keep decoded images in memory, as many as fit into 2 GiB (or the given number of bytes), uint8; the
+            others are read again in every epoch. Under augmentation photographs are kept with a shorter side of at
+            most twice the network's longer one.
+        start_epoch: None: a finite data set, whose every iteration is the next epoch. A number: an endless one that
+            begins with that epoch, for `fit(..., steps_per_epoch=data.steps_per_epoch)`: begun at epoch k it continues
+            exactly as an uninterrupted run.
         limit: use the first images only.
 
     Returns:
-        A `tf.data.Dataset` of `(images, targets)`: images (B, H, W, 3) float32 RGB 0..255, targets "boxes" (B, N, 4) float32 xyxy pixels,
-        "labels" (B, N) int32 with -1 where padded, "image_id" (B,) int64; for evaluation also "difficult" and "crowd" (B, N) bool,
-        "area" (B, N) float32 in pixels of the original image, "transform" (B, 4) float32 (sx, sy, tx, ty) from original to
-        network pixels. It carries `class_names`, `num_classes`, `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
+        A `tf.data.Dataset` of `(images, targets)`: images (B, H, W, 3) float32 RGB 0..255, targets "boxes" (B, N, 4)
+        float32 xyxy pixels, "labels" (B, N) int32 with -1 where padded, "image_id" (B,) int64; for evaluation also
+        "difficult" and "crowd" (B, N) bool, "area" (B, N) float32 in pixels of the original image, "transform" (B, 4)
+        float32 (sx, sy, tx, ty) from original to network pixels. It carries `class_names`, `num_classes`,
+        `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
 
     Raises:
         ValueError: for arguments that cannot be, saying which can.
@@ -129,7 +132,6 @@ def from_annotations(
         cache_bytes=CACHE_BYTES if cache is True else int(cache),
     )
     image_ids = tf.constant([sample.image_id for sample in annotations.samples], tf.int64)
-    sizes = tf.constant([sample.size for sample in annotations.samples], tf.float32)
 
     def example(epoch: tf.Tensor, serial: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         image, boxes, labels, difficult, crowd, area = _read(store, index)

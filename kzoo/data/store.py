@@ -102,7 +102,7 @@ def _pixels(sample: Sample) -> np.ndarray:
         raise ValueError(f"{sample.name}: {error}") from error
     if image.shape[:2] != tuple(sample.size):
         raise ValueError(
-            f"{sample.name}: the image measures {image.shape[:2]} (height, width), its annotation says {tuple(sample.size)}. "
+            f"{sample.name}: the image is {image.shape[:2]} (height, width), not {tuple(sample.size)} as annotated. "
             "It changed after the annotations were read: load the data set again."
         )
     return image

@@ -1,9 +1,10 @@
 """Augmentation of images with boxes: plain functions `(image, boxes, labels, seed) -> (image, boxes, labels)`.
 
-Image (H, W, 3) RGB 0..255, boxes (N, 4) float32 xyxy pixels, labels (N,) int32 with -1 where padded, seed (2,) integers.
-All are graph code for tf.data, depend on nothing but their arguments (stateless), keep N, never move a padded box, and take
-images without objects and of one pixel. Keras' own layers of this kind (RandomFlip, RandomCrop, ...) move padded boxes into the
-image, turn labels to float32 and draw from a state that a resumed run does not have; TensorFlow's image functions serve here.
+Image (H, W, 3) RGB 0..255, boxes (N, 4) float32 xyxy pixels, labels (N,) int32 with -1 where padded, seed (2,)
+integers. All are graph code for tf.data, depend on nothing but their arguments (stateless), keep N, never move a
+padded box, and take images without objects and of one pixel. Keras' own layers of this kind (RandomFlip, RandomCrop,
+...) move padded boxes into the image, turn labels to float32 and draw from a state that a resumed run does not have;
+TensorFlow's image functions serve here.
 """
 
 import zlib
@@ -29,8 +30,9 @@ from kzoo.data.augment.windows import (
 )
 from kzoo.messages import unknown_name
 
-# Listed in the order in which they are applied, whatever order the caller names them in. SSD's code distorts the colours first and
-# flips last; neither changes what the others draw, and the colours cost least on the few pixels of the final image.
+# Listed in the order in which they are applied, whatever order the caller names them in. SSD's code distorts the
+# colours first and flips last; neither changes what the others draw, and the colours cost least on the few pixels of
+# the final image.
 SYMMETRIES: dict[str, Callable] = {"rot90": rot90, "flip": flip, "vertical_flip": vertical_flip}
 WINDOWS: dict[str, Callable] = {"expand": expand_window, "jitter": jitter_window, "iou_crop": iou_crop_window}
 COLOURS: dict[str, Callable] = {"photometric": photometric}
@@ -60,7 +62,8 @@ def names_of(augment: bool | str | Sequence[str] | None) -> tuple[str, ...]:
     """The augmentations that `augment` means, in the order of their application.
 
     Args:
-        augment: False, None or "none": nothing; True: "ssd"; else a preset's or augmentation's name, or a list of them.
+        augment: False, None or "none": nothing; True: "ssd"; else a preset's or augmentation's name, or a list of
+            them.
 
     Raises:
         ValueError: for an unknown name, naming the nearest known one.
@@ -93,8 +96,8 @@ def augment(
         size: (height, width). resize: "stretch" or "letterbox".
 
     Returns:
-        image (height, width, 3) float32 0..255; boxes (N, 4) in its pixels, clipped, objects whose centre left it dropped;
-        labels (N,) int32, -1 where padded.
+        image (height, width, 3) float32 0..255; boxes (N, 4) in its pixels, clipped, objects whose centre left it
+        dropped; labels (N,) int32, -1 where padded.
     """
 
     def branch(name: str) -> tf.Tensor:

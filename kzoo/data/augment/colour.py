@@ -13,11 +13,12 @@ def photometric(
     saturation: float = 0.5,
     hue: float = 0.1,
 ) -> tuple:
-    """Changes brightness, contrast, saturation and hue, each with probability .5, contrast before or after the last two.
+    """Changes brightness, contrast, saturation and hue, each with probability .5.
 
     Source: the code of Liu et al., SSD (distort_param: 32, .5 to 1.5, .5 to 1.5, hue 18 of OpenCV's 180 = 36 degrees),
-    which follows Howard, arXiv:1312.5402. As there, contrast scales about black and values are cut off at 0 and 255 after each
-    step. The code can also shuffle the colour channels, with probability 0 in its VOC settings: left out.
+    which follows Howard, arXiv:1312.5402. As there, contrast comes before or after the other two, evenly drawn, scales
+    about black and all values are cut off at 0 and 255 after each step. The code can also shuffle the colour channels,
+    with probability 0 in its VOC settings: left out.
 
     Args:
         image: (H, W, 3) RGB, 0..255, any dtype. boxes, labels: passed through.

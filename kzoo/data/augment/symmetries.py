@@ -1,4 +1,4 @@
-"""Flips and quarter turns: exact on pixels and boxes alike. Image (H, W, 3), boxes (N, 4) xyxy pixels, labels (N,) int32."""
+"""Flips and quarter turns, exact on pixels and boxes alike: image (H, W, 3), boxes (N, 4) xyxy, labels (N,)."""
 
 import tensorflow as tf
 

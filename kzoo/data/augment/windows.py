@@ -1,8 +1,8 @@
-"""Crops, zoom-outs, resizing and letterboxing, all as one thing: a window of the image that is shown at the output's size.
+"""Crops, zoom-outs, resizing and letterboxing as one thing: a window of the image, shown at the output's size.
 
 A window is (4,) float32 xyxy in pixels of the image and may reach beyond it; what lies outside is filled. Each random
-augmentation here only moves the window, and `show` resamples the pixels once at the end: a zoom-out to sixteen times the
-area never has to be painted, and a crop after it loses no sharpness.
+augmentation here only moves the window, and `show` resamples the pixels once at the end: a zoom-out to sixteen times
+the area never has to be painted, and a crop after it loses no sharpness.
 """
 
 import math
@@ -29,9 +29,9 @@ def whole(image: tf.Tensor) -> tf.Tensor:
 def iou_crop_window(window: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """SSD's crop: the whole window, or a patch whose IoU with some object is at least .1, .3, .5, .7, .9 or anything.
 
-    As in the released code, every constraint has 50 trials, its first success is a candidate, and one candidate is drawn
-    evenly. A patch measures .3 to 1 of the window's sides (geometric mean), its aspect ratio relative to the window
-    is in .5 to 2. A window without objects is returned as it is.
+    As in the released code, every constraint has 50 trials, its first success is a candidate, and one candidate is
+    drawn evenly. A patch measures .3 to 1 of the window's sides (geometric mean), its aspect ratio relative to the
+    window is in .5 to 2. A window without objects is returned as it is.
 
     Source: Liu et al., SSD, ECCV 2016, section 2.2; scale and number of trials from the code.
     """
@@ -63,9 +63,9 @@ def expand_window(
     max_ratio: float = 4.0,
     probability: float = 0.5,
 ) -> tf.Tensor:
-    """SSD's zoom-out: the window grows by 1 to `max_ratio` with the old one anywhere in it, with the given probability.
+    """SSD's zoom-out: with the given probability the window grows by 1 to `max_ratio`, the old one anywhere in it.
 
-    Source: Liu et al., SSD, section 3.6 ("random expansion"): a canvas of up to 16 times the area filled with the mean.
+    Source: Liu et al., SSD, section 3.6: a canvas of up to 16 times the area, filled with the mean.
     """
     apply, ratio, x, y = tf.unstack(tf.random.stateless_uniform([4], seed))
     ratio = 1.0 + (max_ratio - 1.0) * ratio
@@ -76,7 +76,7 @@ def expand_window(
 def jitter_window(
     window: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, scale: float = 0.2, aspect: float = 0.1
 ) -> tf.Tensor:
-    """Mild zoom in or out by up to 1 + `scale` and stretch by up to 1 + `aspect`, at a random place: for small data sets.
+    """Mild zoom by up to 1 + `scale` and stretch by up to 1 + `aspect`, at a random place: for small data sets.
 
     A smaller window lies anywhere in the old one, a larger one holds the old one anywhere in it (YOLO's scaling and
     translation by up to 20 %, Redmon et al., CVPR 2016, section 2.2, is of this size).
@@ -166,7 +166,7 @@ def move(boxes: tf.Tensor, labels: tf.Tensor, transform: tf.Tensor) -> tf.Tensor
 
 
 def keep_centred(boxes: tf.Tensor, labels: tf.Tensor, area: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Drops the objects whose centre is outside `area` (4,) xyxy (SSD section 2.2), clips the others, moves padding last."""
+    """Drops objects whose centre is outside `area` (4,) xyxy (SSD section 2.2), clips the others, padding last."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2.0
     inside = tf.reduce_all((centre > area[:2]) & (centre < area[2:]), axis=1)
     keep = inside & (labels >= 0)
@@ -193,7 +193,7 @@ def cut(
 
 
 def iou_crop(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple:
-    """`iou_crop_window` on an image (H, W, 3): returns (image, boxes, labels), the image float32 of the patch's size."""
+    """`iou_crop_window` on an image (H, W, 3): returns (image, boxes, labels), the image float32 and cropped."""
     return cut(image, boxes, labels, iou_crop_window(whole(image), boxes, labels, seed))
 
 
@@ -213,7 +213,7 @@ def resize(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, size: tuple[in
 
 
 def letterbox(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, size: tuple[int, int]) -> tuple:
-    """Fits an image (H, W, 3) and its boxes into `size` = (height, width), keeping the aspect ratio, bars filled with FILL."""
+    """Fits an image (H, W, 3) and its boxes into `size` = (height, width), aspect ratio kept, bars of FILL."""
     return cut(image, boxes, labels, whole(image), size, "letterbox")
 
 
