@@ -27,8 +27,7 @@ def inference_model(model) -> keras.Model:
 
 def as_float32(model):
     """`model` itself if it computes in float32 throughout, else a float32 copy with its weights."""
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    if all(layer.compute_dtype in ("float32", None) for layer in layers):
+    if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -38,6 +37,13 @@ def as_float32(model):
         keras.config.set_dtype_policy(before)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _layers(model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
 
 
 def _float32_config(config):
