@@ -1,6 +1,6 @@
 """Mean average precision as COCO and PASCAL VOC define it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,10 @@ class MeanAveragePrecision:
         """
         return self._coco() if self.protocol == "coco" else self._voc()
 
+    def classes(self, seen: Iterable[int]) -> list[tuple[int, str | int]]:
+        """Pairs (label, its key in "per_class"): all of `class_names`, or else the labels seen."""
+        return [(label, label) for label in seen] if self.class_names is None else list(enumerate(self.class_names))
+
     def _coco(self) -> dict[str, Any]:
         scores = {label: coco.score(truth, found) for label, truth, found in self.records.by_class()}
         shape = (len(coco.IOU_THRESHOLDS), len(coco.AREAS))
@@ -107,7 +111,7 @@ class MeanAveragePrecision:
         summary |= {f"AR@{limit}": _mean(recall[:, :, 0, m]) for m, limit in enumerate(coco.MAX_DETECTIONS)}
         summary |= {f"AR_{name}": _mean(recall[:, :, a, -1]) for a, name in enumerate(coco.AREAS) if a}
         per_class = {}
-        for label, name in self._classes(scores):
+        for label, name in self.classes(scores):
             s = scores.get(label, absent)
             per_class[name] = {
                 "AP": _mean(s.precision[:, 0]),
@@ -120,11 +124,8 @@ class MeanAveragePrecision:
     def _voc(self) -> dict[str, Any]:
         points = 11 if self.protocol == "voc2007" else None
         scores = {label: voc.score(truth, found, points) for label, truth, found in self.records.by_class()}
-        per_class = {name: {"AP": scores.get(label, -1.0)} for label, name in self._classes(scores)}
+        per_class = {name: {"AP": scores.get(label, -1.0)} for label, name in self.classes(scores)}
         return {"mAP": _mean(np.array([s["AP"] for s in per_class.values()])), "per_class": per_class}
-
-    def _classes(self, seen: Mapping[int, Any]) -> list[tuple[int, str | int]]:
-        return [(label, label) for label in seen] if self.class_names is None else list(enumerate(self.class_names))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -81,20 +81,29 @@ class Records:
         if self.inclusive_pixels:
             true_boxes, boxes = (x + np.array([0, 0, 1, 1], x.dtype) for x in (true_boxes, boxes))
 
-        image, column = np.nonzero(true_labels >= 0)
-        true_boxes = true_boxes[image, column]
-        area = _optional(targets, "area", true_labels.shape)
-        self._truth.append(
-            GroundTruth(
-                image=(image + self.num_images).astype(np.int32),
-                label=true_labels[image, column],
-                boxes=true_boxes,
-                area=box_area(true_boxes) if area is None else _reals(area)[image, column],
-                crowd=_flags(targets, "crowd", true_labels.shape)[image, column],
-                difficult=_flags(targets, "difficult", true_labels.shape)[image, column],
-            )
+        truth = self._truth_of(targets, true_boxes, true_labels)
+        detections = self._found_of(boxes, labels, scores)
+        ids = _optional(targets, "image_id", (len(labels),))
+        # Nothing is kept of a batch that was refused above.
+        self._truth.append(truth)
+        self._found.append(detections)
+        self._all_have_ids &= ids is not None
+        self._image_ids.append(np.arange(len(labels)) + self.num_images if ids is None else ids.astype(np.int64))
+        self.num_images += len(labels)
+
+    def _truth_of(self, targets: Mapping[str, Any], boxes: np.ndarray, labels: np.ndarray) -> GroundTruth:
+        image, column = np.nonzero(labels >= 0)
+        area = _optional(targets, "area", labels.shape)
+        return GroundTruth(
+            image=(image + self.num_images).astype(np.int32),
+            label=labels[image, column],
+            boxes=boxes[image, column],
+            area=box_area(boxes[image, column]) if area is None else _reals(area)[image, column],
+            crowd=_flags(targets, "crowd", labels.shape)[image, column],
+            difficult=_flags(targets, "difficult", labels.shape)[image, column],
         )
 
+    def _found_of(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Detections:
         image, column = np.nonzero(labels >= 0)
         score, label = scores[image, column], labels[image, column]
         if np.isnan(score).any():
@@ -102,17 +111,13 @@ class Records:
             raise ValueError(
                 f"found['scores'] is NaN in image {place} of the batch; look for NaN in the model's weights or loss."
             )
-        detections = Detections((image + self.num_images).astype(np.int32), label, boxes[image, column], score)
-        if self.max_detections is not None and labels.shape[1] > self.max_detections:
-            order = np.lexsort((-score, label, image))
-            best = rank_within(image[order] * (int(label.max(initial=0)) + 1) + label[order]) < self.max_detections
-            detections = detections.take(np.sort(order[best]))
-        self._found.append(detections)
-
-        ids = _optional(targets, "image_id", (len(labels),))
-        self._all_have_ids &= ids is not None
-        self._image_ids.append(np.arange(len(labels)) + self.num_images if ids is None else ids.astype(np.int64))
-        self.num_images += len(labels)
+        found = Detections((image + self.num_images).astype(np.int32), label, boxes[image, column], score)
+        if self.max_detections is None or labels.shape[1] <= self.max_detections:
+            return found
+        order = np.lexsort((-score, label, image))
+        classes = int(label.max(initial=0)) + 1
+        best = rank_within(image[order] * classes + label[order]) < self.max_detections
+        return found.take(np.sort(order[best]))
 
     @property
     def image_ids(self) -> np.ndarray:

@@ -1,0 +1,138 @@
+"""A detector's run over a data set."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kzoo.metrics.mean_average_precision import MeanAveragePrecision
+from kzoo.metrics.records import as_numpy
+
+BATCH_SIZE = 8  # images that are detected together where the data set is one tuple of arrays
+
+
+def evaluate(
+    detector: Any,
+    dataset: Iterable | tuple,
+    protocol: str = "coco",
+    metric: MeanAveragePrecision | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> dict[str, Any]:
+    """Runs a detector over a data set and measures what it found.
+
+    Where the targets hold "transform", found and true boxes are first moved back into pixels of the original image, so
+    that areas are what COCO and VOC mean by them. No image is kept.
+
+    Args:
+        detector: whatever has `detect(images)`: a model, or an exported file opened by `kzoo.export.load`.
+        dataset: an iterable of `(images, targets)` batches (a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list), or
+            one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`.
+        protocol: "coco", "voc2007" or "voc2010".
+        metric: measure with this one instead, and look into it afterwards (curves, worst images). It is reset first.
+        progress: called after each batch with the number of batches done and their total, `None` if unknown.
+
+    Returns:
+        `metric.result()`.
+
+    Raises:
+        ValueError: for a data set that is empty, endless or yields no targets, and for a detector with other classes.
+    """
+    class_names = common_class_names(detector, dataset)
+    if metric is None:
+        metric = MeanAveragePrecision(protocol, class_names=class_names)
+    metric.reset_state()
+    batches, total = _batches(dataset)
+    for done, batch in enumerate(batches, start=1):
+        images, targets = _images_and_targets(batch)
+        targets = {key: as_numpy(value) for key, value in targets.items()}
+        found = {key: as_numpy(value) for key, value in detector.detect(images).items()}
+        metric.update_state(*to_original(targets, found))
+        if progress is not None:
+            progress(done, total)
+    if metric.records.num_images == 0:
+        raise ValueError(
+            "The data set gave no image to evaluate. A generator can be read only once: pass a list, a "
+            "tf.data.Dataset or a keras.utils.PyDataset instead."
+        )
+    return metric.result()
+
+
+def to_original(
+    targets: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Moves the boxes of a batch from the network's image back to the original one.
+
+    Args:
+        targets: with "transform" (B, 4) = (sx, sy, tx, ty) and x' = x sx + tx, y' = y sy + ty from original to network
+            pixels; without it nothing changes.
+        found: detections of the same batch.
+
+    Returns:
+        (targets, found) with other "boxes", float32.
+    """
+    transform = targets.get("transform")
+    if transform is None:
+        return dict(targets), dict(found)
+    transform = np.asarray(transform, np.float64)
+    if transform.shape != (len(targets["labels"]), 4) or (transform[:, :2] <= 0).any():
+        raise ValueError(
+            f"targets['transform'] must be (B, 4) = (sx, sy, tx, ty) with positive scales. "
+            f"Received shape {transform.shape}, least scale {transform[..., :2].min(initial=np.inf):g}."
+        )
+    scale, shift = np.tile(transform[:, None, :2], 2), np.tile(transform[:, None, 2:], 2)
+    return tuple(
+        {**part, "boxes": ((np.asarray(part["boxes"], np.float64) - shift) / scale).astype(np.float32)}
+        for part in (targets, found)
+    )
+
+
+def common_class_names(detector: Any, dataset: Any) -> list[str] | None:
+    """The class names of data set and detector; `None` where neither knows them.
+
+    Raises:
+        ValueError: if both know them and labels cannot mean the same.
+    """
+    of_data, of_detector = (getattr(x, "class_names", None) for x in (dataset, detector))
+    if of_data is None or of_detector is None:
+        names = of_detector if of_data is None else of_data
+        return None if names is None else list(names)
+    of_data, of_detector = list(of_data), list(of_detector)
+    if of_data != of_detector and (len(of_data) != len(of_detector) or set(of_data) == set(of_detector)):
+        raise ValueError(
+            f"The detector's classes are {_shown(of_detector)}, the data set's {_shown(of_data)}: their labels "
+            "mean different things. Load the data with class_names=detector.class_names."
+        )
+    return of_data
+
+
+def _shown(names: list[str]) -> str:
+    return f"{', '.join(map(str, names[:8]))}{', ...' if len(names) > 8 else ''} ({len(names)})"
+
+
+def _images_and_targets(batch: Any) -> tuple[Any, Mapping[str, Any]]:
+    if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[1], Mapping):
+        raise ValueError(
+            "A data set for evaluation yields (images, targets), targets a dict with 'boxes' and 'labels'. "
+            f"Received: {type(batch).__name__} of {len(batch) if hasattr(batch, '__len__') else '?'}."
+        )
+    return batch[0], batch[1]
+
+
+def _batches(dataset: Any) -> tuple[Iterator, int | None]:
+    """Returns the batches and how many they are, where that is known."""
+    if isinstance(dataset, tuple) and len(dataset) >= 2 and isinstance(dataset[1], Mapping):
+        images, targets = dataset[:2]
+        starts = range(0, len(images), BATCH_SIZE)
+        parts = (slice(start, start + BATCH_SIZE) for start in starts)
+        return ((images[p], {key: value[p] for key, value in targets.items()}) for p in parts), len(starts)
+    if hasattr(dataset, "num_batches"):  # keras.utils.PyDataset, whose own iteration never ends
+        count = dataset.num_batches
+        if count is None:
+            raise ValueError("The data set never ends (its num_batches is None); evaluation needs one that does.")
+        return (dataset[i] for i in range(count)), count
+    if hasattr(dataset, "cardinality"):
+        count = int(dataset.cardinality())  # −1: never ends, −2: unknown
+        if count == -1:
+            raise ValueError("The data set never ends (repeat() without a count); evaluation needs one that does.")
+        return iter(dataset), count if count >= 0 else None
+    return iter(dataset), len(dataset) if hasattr(dataset, "__len__") else None
