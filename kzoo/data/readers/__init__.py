@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kzoo.data import named
 from kzoo.data.annotations import Annotations
 from kzoo.data.readers import voc
 
@@ -17,4 +18,8 @@ def read(
     root = voc.find_root(folder)
     if root is not None:
         return voc.read(root, split, class_names)
+    if str(source) in named.names() or not folder.exists():
+        from kzoo.data.readers import tfds
+
+        return tfds.read(str(source), split, class_names, data_dir)
     raise ValueError(f"{folder}: no known layout.")

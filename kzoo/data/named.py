@@ -1,0 +1,105 @@
+"""The data sets that kzoo knows by name: the TFDS builders under data/, in a checkout or inside the installed wheel."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from kzoo.messages import missing_package, unknown_name
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def folder() -> Path:
+    """The folder that holds one builder folder a data set: kzoo/_data of a wheel, data/ of a checkout.
+
+    Raises:
+        ValueError: if neither is there.
+    """
+    for candidate in (PACKAGE / "_data", PACKAGE.parent / "data"):
+        if any(candidate.glob("*/*_dataset_builder.py")):
+            return candidate
+    raise ValueError(f"No data sets at {PACKAGE / '_data'}: install kzoo again, its wheel carries them.")
+
+
+def names() -> list[str]:
+    """The names of the data sets, sorted: ['bccd', 'digits', ...]."""
+    return sorted(path.parent.name for path in folder().glob("*/*_dataset_builder.py"))
+
+
+def data_dir(given: str | Path | None = None) -> Path:
+    """Where prepared data sets live: `given`, else $KZOO_DATA_DIR, else ~/.cache/kzoo/data."""
+    return Path(given or os.environ.get("KZOO_DATA_DIR") or "~/.cache/kzoo/data").expanduser()
+
+
+def module(name: str) -> ModuleType:
+    """Loads the builder's module of a data set from its file.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest valid one.
+    """
+    if name not in names():
+        raise ValueError(unknown_name("data set", name, names()))
+    tfds = import_tfds()
+    module_name = f"{name}_dataset_builder"  # TFDS takes the data set's name from it
+    if module_name not in sys.modules:
+        path = folder() / name / f"{name}_dataset_builder.py"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        loaded = importlib.util.module_from_spec(spec)
+        # Unregistered, so that it neither hides nor collides with a data set of TFDS' own.
+        with tfds.core.registered.skip_registration():
+            spec.loader.exec_module(loaded)
+        loaded.Builder.pkg_dir_path = tfds.core.Path(path.parent)
+        sys.modules[module_name] = loaded
+    return sys.modules[module_name]
+
+
+def prepare(name: str, data_dir: str | Path | None = None):
+    """Builds a named data set unless it has been built before, and says where.
+
+    Args:
+        name: one of `names()`.
+        data_dir: the folder for prepared data sets; None: see `kzoo.data.named.data_dir`.
+
+    Returns:
+        The prepared `tfds.core.DatasetBuilder`.
+
+    Raises:
+        ValueError: for an unknown name, or if its source cannot be had.
+    """
+    target = globals()["data_dir"](data_dir)
+    builder = module(name).Builder(data_dir=target)
+    if not builder.is_prepared():
+        print(f"kzoo: building the data set {name!r} in {builder.data_path}", file=sys.stderr)
+        download_and_prepare(builder)
+    return builder
+
+
+def download_and_prepare(builder) -> None:
+    """builder.download_and_prepare, without TFDS' bars for what takes seconds, and with errors in one line.
+
+    Raises:
+        ValueError: if the download or the build fails.
+    """
+    tfds = import_tfds()
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except (OSError, tfds.download.DownloadError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"The data set {builder.name!r} could not be built in {builder.data_path}: {reason}"
+        ) from error
+
+
+def import_tfds():
+    """tensorflow_datasets, loaded on first use.
+
+    Raises:
+        ImportError: naming the extra to install.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ImportError(missing_package("tensorflow-datasets", "tensorflow", "Reading this data set")) from error
+    return tensorflow_datasets
