@@ -117,6 +117,7 @@ def comparison_grid(
     max_images: int = 8,
     pairs: int = 2,
     cell: int = 400,
+    notes: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Draws ground truth (dashed, left) beside predictions (solid, right), `pairs` image pairs a row.
 
@@ -130,6 +131,7 @@ def comparison_grid(
         max_images: images beyond are left out.
         pairs: image pairs a row.
         cell: side of a cell, pixels.
+        notes: one an image, below its predictions; how many were found where None.
     """
     count = min(len(images), max_images)
     drawn, texts = [], []
@@ -151,7 +153,7 @@ def comparison_grid(
             )
         )
         name = f"{captions[i]}: " if captions is not None else ""
-        texts += [f"{name}{int((truth >= 0).sum())} true", f"{int(shown.sum())} found"]
+        texts += [f"{name}{int((truth >= 0).sum())} true", notes[i] if notes else f"{int(shown.sum())} found"]
     pairs = min(pairs, max(count, 1))
     return grid(drawn, texts, columns=2 * pairs, cell=cell, header=["ground truth", "predicted"] * pairs)
 

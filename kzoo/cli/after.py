@@ -1,0 +1,197 @@
+"""What several commands do with a model: load data for it, score it, export it, and renew a run's report."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kzoo.cli import console, targets
+
+_CHECK_SPLITS = ("test", "val", "validation")
+
+
+def load_data(data: str, split: str | None, detector: Any, limit: int | None = None, batch_size: int = 8) -> Any:
+    """A split as batches for evaluation, with the detector's image size and the detector's order of classes."""
+    with console.quiet_native():
+        from kzoo.data import load
+
+        return load(
+            data,
+            split=split,
+            image_size=tuple(detector.image_size),
+            batch_size=batch_size,
+            class_names=detector.class_names,
+            limit=limit,
+        )
+
+
+def evaluation_data(path: Path, detector: Any, data: str | None, split: str | None, limit: int | None = None) -> Any:
+    """Data to check an exported file on: the split given, else the test split, else what the run validated on."""
+    name = targets.data_of(path, data)
+    if split is not None:
+        return load_data(name, split, detector, limit)
+    first: ValueError | None = None
+    for one in _CHECK_SPLITS:
+        try:
+            return load_data(name, one, detector, limit)
+        except ValueError as error:
+            first = first or error
+    if data is None and targets.is_run(path):
+        _, held_out = annotations_of(path)
+        if held_out is not None:
+            return batches(held_out, detector)
+    raise first
+
+
+def calibration_data(path: Path, detector: Any, data: str | None) -> Any:
+    """Training images, not augmented, for int8: they look like those to come."""
+    if data is None and targets.is_run(path):
+        train, _ = annotations_of(path)
+        return batches(train, detector, shuffle=True)
+    return load_data(targets.data_of(path, data), "train", detector)
+
+
+def annotations_of(path: Path) -> tuple[Any, Any]:
+    """The annotations that a run was trained on and validated on (None without validation)."""
+    with console.quiet_native():
+        from kzoo.training import Run
+        from kzoo.training.sources import read_named
+
+        return read_named(Run.open(path).config)
+
+
+def batches(annotations: Any, detector: Any, **options: Any) -> Any:
+    with console.quiet_native():
+        from kzoo.data import from_annotations
+
+        return from_annotations(annotations, tuple(detector.image_size), **options)
+
+
+def training(run: Any) -> dict[str, Any] | None:
+    """Scores a run's best weights on its validation split, draws all pictures and writes the report."""
+    folder, config = Path(run.folder), run.config
+    detector = targets.load(folder)
+    model = detector.model
+    train, validation = annotations_of(folder) if config.data else (None, None)
+    with console.quiet_native():
+        from kzoo import report, visualize
+        from kzoo.report import files
+
+        report.summarize(folder, model, config.model)
+        visualize.training_curves(folder / files.RESULTS, folder / files.PICTURES["curves"])
+        if train is not None:
+            report.draw_data(folder, train, model)
+            shown = batches(
+                train,
+                model,
+                batch_size=min(16, len(train.samples)),
+                augment=config.augment,
+                shuffle=True,
+                seed=config.seed,
+            )
+            report.draw_batch(folder, shown)
+    evaluation = None
+    if validation is not None:
+        evaluation = score(folder, detector, batches(validation, model), config.data)
+        print_scores(evaluation)
+    console.say(f"report: {write_report(folder)}")
+    return evaluation
+
+
+def score(folder: Path | None, detector: Any, dataset: Any, data: str, protocol: str = "coco") -> dict[str, Any]:
+    """Measures a detector; with a folder, writes evaluation.json and its pictures there."""
+    from kzoo import report
+    from kzoo.report import files
+
+    with counting("evaluating") as progress:
+        metric, evaluation = report.measure(detector, dataset, protocol, progress)
+    evaluation = {"data": data, **evaluation}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / files.EVALUATION, evaluation)
+        with console.quiet_native():
+            report.draw_measurement(folder, metric, evaluation)
+            report.draw_images(folder, metric, evaluation, dataset.annotations)
+    return evaluation
+
+
+def export(
+    model: Any, output: Path, format: str, quantization: str | None, calibration: Any, checked: Any, images: int | None
+) -> dict[str, Any]:
+    """Writes one exported file and compares it with its model on `checked` (None: does not).
+
+    Says both, and returns the entry for exports.json.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with console.quiet_native():
+        import kzoo.export as exporting
+        from kzoo.export.verification import size_mb
+
+        if format == "litert":
+            exporting.litert(model, output, quantization=quantization, calibration=calibration)
+        else:
+            exporting.saved_model(model, output)
+        verification = None if checked is None else exporting.verify(output, model, checked, images=images)
+    entry = {
+        "file": str(output),
+        "format": "LiteRT" if format == "litert" else "SavedModel",
+        "quantization": quantization,
+        "bytes": round(size_mb(output) * 1e6),
+        "verification": verification,
+    }
+    console.say(
+        f"written: {output} ({size_mb(output):.2f} MB)"
+        if verification is None
+        else f"written: {exporting.format_verification(verification)}"
+    )
+    return entry
+
+
+def note_export(folder: Path, entry: dict[str, Any]) -> None:
+    """Adds a file to the run's exports.json, in place of an older one of the same path, and renews the report."""
+    from kzoo.report import files
+
+    older = files.read_json(folder / files.EXPORTS) or []
+    entries = [one for one in older if one.get("file") != entry["file"] and Path(one.get("file", "")).exists()]
+    files.write_json(folder / files.EXPORTS, [*entries, entry])
+    write_report(folder)
+
+
+def write_report(folder: Path) -> Path:
+    from kzoo import report
+
+    return report.write(folder)
+
+
+def print_scores(evaluation: dict[str, Any]) -> None:
+    """The table of an evaluation: all measures, then each class."""
+    where = ", ".join(str(evaluation[key]) for key in ("data", "split", "protocol") if evaluation.get(key))
+    console.table(
+        ("measure", "value"),
+        [(name, _known(value)) for name, value in evaluation["scores"].items()],
+        title=f"{evaluation['images']} images ({where})",
+    )
+    rows = evaluation["per_class"]
+    if rows:
+        columns = list(rows[0])
+        console.say()
+        console.table(columns, [[_known(row[key]) for key in columns] for row in rows])
+    console.say(
+        f"\nbest mean F1 at score {evaluation['score_threshold']:.2f}; {evaluation['seconds']:.1f} s for all images"
+    )
+
+
+def _known(value: Any) -> Any:
+    """−1 is "nothing to measure"."""
+    return None if isinstance(value, float) and value < 0 else value
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Any]:
+    """A bar on the terminal, gone when it is done; nothing where the output is piped."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.out, transient=True, disable=not console.out.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,52 @@
+"""`kzoo evaluate`: the scores of a run or of an exported file on a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kzoo.cli import console, targets
+
+PROTOCOLS = ("coco", "voc2007", "voc2010")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Run folder, .keras, .tflite or SavedModel folder.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Data set's path or name; a run's own by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    protocol: Annotated[str, typer.Option(metavar="coco|voc2007|voc2010", help="How mAP is defined.")] = "coco",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for curves and pictures; a run's own by default."),
+    ] = None,
+) -> None:
+    """Prints mAP and per-class AP; draws curves, confusion matrix and the worst images.
+
+    A run keeps them in its folder and renews its report.html.
+
+    Example: [bold]kzoo evaluate runs/ssd --split test[/]
+
+    A file: [bold]kzoo evaluate model.tflite --data path/to/voc --protocol voc2007[/]
+    """
+    from kzoo import messages
+
+    if protocol not in PROTOCOLS:
+        raise ValueError(messages.unknown_name("protocol", protocol, PROTOCOLS))
+    path = targets.find(model)
+    name = targets.data_of(path, data)
+    detector = targets.load(path)
+    from kzoo.cli import after
+    from kzoo.report import files
+
+    dataset = after.load_data(name, split, detector, limit)
+    folder = output or (path if targets.is_run(path) else None)
+    evaluation = after.score(folder, detector, dataset, name, protocol)
+    after.print_scores(evaluation)
+    if json is not None:
+        console.say(f"written: {files.write_json(json, evaluation)}")
+    if folder is not None:
+        console.say(f"report: {after.write_report(folder)}")

@@ -1,0 +1,150 @@
+"""`kzoo predict`: pictures and a JSON of what was found in images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kzoo.cli import console, targets
+
+_CHUNK = 8  # images in memory at once
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Run folder, .keras, .tflite or SavedModel folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Images, or folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for pictures and predictions.json.")] = Path(
+        "predictions"
+    ),
+    score: Annotated[float, typer.Option(min=0, max=1, help="Leave out what scores less.")] = 0.5,
+    pictures: Annotated[bool, typer.Option(help="Draw the pictures, or write the JSON only.")] = True,
+) -> None:
+    """Finds objects in images; writes pictures with boxes and predictions.json.
+
+    Boxes are x1, y1, x2, y2 in pixels of the upright image. Unreadable images are listed and passed over.
+
+    Example: [bold]kzoo predict runs/ssd photos/ --output found --score 0.4[/]
+    """
+    from kzoo.report import files
+
+    sources = list(_images(images, output))
+    detector = targets.load(model)
+    names = detector.class_names
+    listed: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
+    unreadable: list[dict[str, str]] = []
+    places = _places(sources, output)
+    for start in range(0, len(sources), _CHUNK):
+        read = list(_read(sources[start : start + _CHUNK], unreadable))
+        if not read:
+            continue
+        with console.quiet_native():
+            found = detector.detect([image for _, image in read])
+        for row, (source, image) in enumerate(read):
+            keep = (found["labels"][row] >= 0) & (found["scores"][row] >= score)
+            kept = {key: found[key][row][keep] for key in ("boxes", "labels", "scores")}
+            entry = {"id": len(listed) + 1, "file": str(source), "width": image.shape[1], "height": image.shape[0]}
+            if pictures:
+                entry["picture"] = str(_draw(image, kept, names, places[source]))
+            listed.append(entry)
+            detections += [
+                {
+                    "image_id": entry["id"],
+                    "file": str(source),
+                    "box": [round(float(v), 2) for v in box],
+                    "label": int(label),
+                    "name": _name(names, int(label)),
+                    "score": round(float(s), 5),
+                }
+                for box, label, s in zip(kept["boxes"], kept["labels"], kept["scores"], strict=True)
+            ]
+            console.say(f"{source}: {_summary(kept['labels'], names)}")
+    if not listed:
+        raise ValueError(f"None of the {len(sources)} images could be read. First: {unreadable[0]['reason']}")
+    path = files.write_json(
+        output / "predictions.json",
+        {
+            "model": str(model),
+            "score_threshold": score,
+            "box_format": "x1, y1, x2, y2 in pixels of the upright image",
+            "categories": [{"id": i, "name": name} for i, name in enumerate(names or [])],
+            "images": listed,
+            "detections": detections,
+            "unreadable": unreadable,
+        },
+    )
+    for one in unreadable:
+        console.warn(f"passed over {one['reason']}")
+    console.say(
+        f"{len(detections)} objects in {len(listed)} images: {path}" + (f", pictures in {output}" if pictures else "")
+    )
+
+
+def _images(given: Sequence[Path], output: Path) -> Iterator[Path]:
+    """The image files meant by the arguments, each once, in order; folders are searched to the bottom."""
+    from kzoo.images import IMAGE_SUFFIXES
+
+    seen: set[Path] = set()
+    for path in given:
+        if not path.exists():
+            raise ValueError(f"{path}: no such image or folder. Check the spelling.")
+        if path.is_dir():
+            own = output.resolve()
+            inside = [
+                p
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and own not in p.resolve().parents
+            ]
+            if not inside:
+                raise ValueError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}). Give another folder.")
+        else:
+            inside = [path]
+        for one in inside:
+            if one.resolve() not in seen:
+                seen.add(one.resolve())
+                yield one
+
+
+def _places(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Where each picture goes: under the image's own name, numbered where two folders hold the same one."""
+    taken: set[str] = set()
+    places = {}
+    for source in sources:
+        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+        name, number = source.stem + suffix, 1
+        while name.lower() in taken or (output / name).resolve() == source.resolve():
+            number += 1
+            name = f"{source.stem}-{number}{suffix}"
+        taken.add(name.lower())
+        places[source] = output / name
+    return places
+
+
+def _read(sources: Sequence[Path], unreadable: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:
+    from kzoo.images import read_image
+
+    for source in sources:
+        try:
+            yield source, read_image(source)
+        except ValueError as error:
+            unreadable.append({"file": str(source), "reason": console.one_line(str(error))})
+
+
+def _draw(image: Any, found: dict[str, Any], names: Sequence[str] | None, place: Path) -> Path:
+    from kzoo import visualize
+
+    picture = visualize.draw_boxes(image, found["boxes"], found["labels"], found["scores"], names, min_side=400)
+    return visualize.save(picture, place)
+
+
+def _name(names: Sequence[str] | None, label: int) -> str:
+    return names[label] if names and label < len(names) else str(label)
+
+
+def _summary(labels: Any, names: Sequence[str] | None) -> str:
+    """ "2 cat, 1 dog", in the order of the classes."""
+    import numpy as np
+
+    classes, counts = np.unique(labels, return_counts=True)
+    return ", ".join(f"{n} {_name(names, int(c))}" for c, n in zip(classes, counts, strict=True)) or "nothing"

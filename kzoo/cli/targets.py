@@ -1,0 +1,82 @@
+"""What commands take as RUN or FILE, and how each is found."""
+
+from pathlib import Path
+from typing import Any
+
+from kzoo import messages
+from kzoo.cli import console
+
+RUNS = Path("runs")
+
+
+def find(target: str | Path) -> Path:
+    """Returns the path of a run folder, SavedModel folder, .keras or .tflite file; a bare name is looked up in runs/.
+
+    Raises:
+        ValueError: if there is no such path, with the nearest run's name.
+    """
+    path = Path(target)
+    if path.exists():
+        return path
+    inside = RUNS / path
+    if not path.is_absolute() and inside.exists():
+        return inside
+    known = sorted(p.name for p in RUNS.iterdir() if is_run(p)) if RUNS.is_dir() else []
+    if known and len(path.parts) == 1:
+        raise ValueError(f"{target}: no such file or folder. {messages.unknown_name('run', path.name, known)}")
+    raise ValueError(
+        f"{target}: no such file or folder. Give a run folder, a SavedModel folder, a .keras or .tflite file."
+    )
+
+
+def is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
+
+
+def load(target: str | Path) -> Any:
+    """Returns the detector of a run or file (see `kzoo.export.load`)."""
+    path = find(target)
+    if is_run(path) and not (path / "best.keras").is_file():
+        raise ValueError(
+            f"{path}: the run has no best.keras yet: its first epoch is not finished. Train on with --resume."
+        )
+    with console.quiet_native():
+        from kzoo.export import load as load_detector
+
+        return load_detector(path)
+
+
+def config(path: Path) -> dict[str, Any]:
+    """The settings of a run folder; empty for anything else."""
+    from kzoo.report import files
+
+    return files.read_config(path / files.CONFIG) if path.is_dir() else {}
+
+
+def data_of(path: Path, data: str | None) -> str:
+    """The data set to use: the one given, else the one that the run was trained on.
+
+    Raises:
+        ValueError: if neither is known.
+    """
+    chosen = data or config(path).get("data")
+    if not chosen:
+        raise ValueError(f"{path}: does not say which data to use. Add --data DATA.")
+    return str(chosen)
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """ "300" -> 300, "300x400" (height x width) -> (300, 400).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if text is None:
+        return None
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides, default=0) < 1:
+        raise ValueError(f"--image-size {text!r} is no size. Give pixels, as 300, or height x width, as 300x400.")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
