@@ -87,7 +87,7 @@ def from_annotations(
     Args:
         annotations: what a reader returned.
         image_size, batch_size, augment: see `load`.
-        shuffle: a new order in every epoch; None: as `augment`.
+        shuffle: a new order in every epoch; None: where there is an `augment` or a `start_epoch`.
         seed: of order and augmentation.
         resize: "stretch", or "letterbox", which keeps the aspect ratio and fills the bars.
         max_boxes: N of the padded targets; None: the most boxes of any image, at least 1. No augmentation adds boxes.
@@ -122,7 +122,7 @@ def from_annotations(
         raise ValueError(
             f"No images in split {annotations.split!r}. Run `kzoo check` on the data set to see what was left out."
         )
-    shuffle = bool(names) if shuffle is None else shuffle
+    shuffle = bool(names) or start_epoch is not None if shuffle is None else shuffle
     training = bool(names) or shuffle or start_epoch is not None
     store = SampleStore(
         annotations,
@@ -200,7 +200,7 @@ def _read(store: SampleStore, index: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _image_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or any(side != int(side) or side < 1 for side in pair):
         raise ValueError(f"image_size must be (height, width) in whole pixels, or one number. Received: {size!r}.")
     return int(pair[0]), int(pair[1])

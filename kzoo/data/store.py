@@ -39,6 +39,11 @@ class SampleStore:
         self._images: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
+    @property
+    def cached(self) -> list[int]:
+        """The samples whose images are in memory."""
+        return sorted(self._images)
+
     def read(self, index: int) -> Record:
         """Sample `index` as image (H, W, 3) uint8, boxes (N, 4), labels (N,), difficult (N,), crowd (N,), area (N,).
 
