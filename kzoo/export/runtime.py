@@ -175,7 +175,9 @@ class KerasDetector(FileDetector):
         self.model = keras.models.load_model(path, compile=False)
         if not hasattr(self.model, "detect"):
             raise ValueError(f"{path}: holds a {type(self.model).__name__}, which is no detector (it has no `detect`).")
-        super().__init__(path, tuple(self.model.image_size), 0)
+        size = tuple(self.model.image_size)
+        nothing = self.model.detect(np.zeros((0, *size, 3), np.float32))
+        super().__init__(path, size, nothing["boxes"].shape[1])
         self.name = self.model.name
         self.class_names = self.model.class_names
         self.num_classes = self.model.num_classes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.export.runtime import load
+from kzoo.export.runtime import FileDetector, load
 from kzoo.export.verification import size_mb
 from kzoo.metrics import MeanAveragePrecision
 
@@ -49,8 +49,8 @@ def benchmark(
         detector = load(given) if isinstance(given, str | Path) else given
         images = _images(data, detector.image_size, min(runs, 8))
         row = dict.fromkeys(COLUMNS)
-        path = getattr(detector, "path", None)
-        row["name"] = str(path) if path else detector.name
+        path = detector.path if isinstance(detector, FileDetector) else None
+        row["name"] = detector.name if path is None else str(path)
         row["format"] = _format(detector)
         row["size_mb"] = None if path is None else size_mb(path)
         if row["format"].startswith("LiteRT"):

@@ -1,5 +1,6 @@
 """A detector as one .tflite file for LiteRT (TensorFlow Lite): phones, browsers, small boards."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,10 @@ def litert(model, path: str | Path, quantization: str | None = None, calibration
     if path.is_dir():
         raise ValueError(f"{path}: is a folder. Give the name of a file.")
     size = metadata.image_size(model)
+    inputs = _started(calibration_inputs(calibration, size, samples)) if quantization == "int8" else ()
     content = convert(writing.inference_model(model), size)
     flatbuffer.require_builtin(content, path)
     if quantization is not None:
-        inputs = calibration_inputs(calibration, size, samples) if quantization == "int8" else ()
         content = quantize(content, quantization, inputs)
     _try_run(content, path)
     return writing.write_file(path, metadata.attach(content, metadata.describe(model, quantization)))
@@ -91,6 +92,14 @@ def calibration_inputs(calibration, size: tuple[int, int], samples: int) -> Iter
         for image in batch[: samples - given]:
             given += 1
             yield kzoo_images.resize(image, size)[None]
+
+
+def _started(inputs: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same inputs, the first of them read: a fault in the data shows before the minutes of conversion."""
+    first = next(inputs, None)
+    if first is None:
+        raise ValueError("int8: no image to calibrate on. Give calibration=data with at least one image.")
+    return itertools.chain([first], inputs)
 
 
 def _try_run(content: bytes, path: Path) -> None:

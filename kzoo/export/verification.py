@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import boxes as box_ops
-from kzoo.export.runtime import load
+from kzoo.export.runtime import FileDetector, load
 from kzoo.metrics import MeanAveragePrecision
 
 SCORES = ("mAP", "mAP@0.50", "mAP@0.75")
@@ -66,10 +66,10 @@ def verify(
         count += len(batch)
     if not count:
         raise ValueError("verify: the data holds no image. Give a data set with at least one.")
-    path = getattr(exported, "path", None)
+    path = exported.path if isinstance(exported, FileDetector) else None
     result = {
-        "file": str(path or getattr(exported, "name", type(exported).__name__)),
-        "quantization": getattr(exported, "metadata", {}).get("quantization"),
+        "file": exported.name if path is None else str(path),
+        "quantization": None if path is None else exported.metadata.get("quantization"),
         "size_mb": None if path is None else size_mb(path),
         "images": count,
         **pairs.result(),
@@ -168,7 +168,7 @@ class _Pairs:
 def _batches(data, limit: int | None):
     """Yields (images, targets or None) as NumPy, `limit` images in all."""
     if isinstance(data, np.ndarray):
-        data = (data[start : start + 8] for start in range(0, len(data), 8))
+        data = np.split(data, range(8, len(data), 8))
     left = float("inf") if limit is None else limit
     for item in data:
         if left <= 0:

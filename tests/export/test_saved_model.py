@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo import export
+
+
+def test_signatures_take_float_and_byte_images_in_batches_of_any_size(model, data, saved_model_folder):
+    signatures = tf.saved_model.load(str(saved_model_folder)).signatures
+    images = data[0][0][:3].astype(np.uint8)
+    expected = model.detect(images)
+    for count in (1, 3):
+        floats = signatures["serving_default"](image=tf.constant(images[:count], tf.float32))
+        whole = signatures["serve_uint8"](image=tf.constant(images[:count]))
+        for name, values in expected.items():
+            np.testing.assert_allclose(floats[name], values[:count], atol=1e-3)
+            np.testing.assert_allclose(whole[name], values[:count], atol=1e-3)
+
+
+def test_the_folder_says_what_is_in_it(saved_model_folder):
+    described = json.loads((saved_model_folder / "assets" / "kzoo.json").read_text(encoding="utf-8"))
+    assert described["class_names"] == ["red", "blå"]
+    assert described["image_size"] == [64, 96]
+    assert described == export.read_metadata(saved_model_folder)
+
+
+def test_an_older_savedmodel_is_replaced_whole(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "saved_model.pb").write_bytes(b"old")
+    (tmp_path / "out" / "stale").write_bytes(b"old")
+    export.saved_model(model, tmp_path / "out")
+    assert not (tmp_path / "out" / "stale").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert export.load(tmp_path / "out").num_classes == 2
+
+
+def test_a_file_or_a_folder_of_something_else_is_left_alone(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and holds no SavedModel"):
+        export.saved_model(model, tmp_path)
+    with pytest.raises(ValueError, match="this is a file"):
+        export.saved_model(model, tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
