@@ -9,15 +9,15 @@ from keras import ops
 class StandIn(keras.Model):
     """Dropout, batch normalisation and two loss parts: whatever resuming could forget."""
 
-    def __init__(self, name="stand_in", **kwargs):
+    def __init__(self, norm=True, name="stand_in", **kwargs):
         images = keras.Input((8, 8, 3), name="images")
         x = keras.layers.Rescaling(1 / 255.0, name="scale")(images)
         x = keras.layers.Conv2D(4, 3, strides=2, name="conv")(x)
-        x = keras.layers.BatchNormalization(name="norm")(x)
+        x = keras.layers.BatchNormalization(name="norm")(x) if norm else x
         x = keras.layers.Flatten(name="flat")(keras.layers.ReLU(name="relu")(x))
         x = keras.layers.Dropout(0.5, seed=5, name="drop")(x)
         super().__init__(images, keras.layers.Dense(2, dtype="float32", name="head")(x), name=name, **kwargs)
-        self.image_size = (8, 8)
+        self.norm, self.image_size = norm, (8, 8)
         self.loss_trackers = [keras.metrics.Mean(name=part) for part in ("class_loss", "box_loss")]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -28,7 +28,7 @@ class StandIn(keras.Model):
         return ops.sum(parts)
 
     def get_config(self):
-        return {"name": self.name}
+        return {"norm": self.norm, "name": self.name}
 
     @classmethod
     def from_config(cls, config):

@@ -29,7 +29,8 @@ class TrainConfig:
         model: a name of `kzoo.models.names()`.
         data: a data set's name or path, as `kzoo.data.load` takes it.
         split: the split to train on.
-        val_split: the split that scores each epoch and picks best.keras; None trains without validation.
+        val_split: the split that scores each epoch and picks best.keras; a fraction (0.1) holds out so much of the
+            training images instead; None trains without validation.
         backbone: a name of `kzoo.backbones`; None is the model's own.
         weights: None (random), "imagenet", a file of backbone weights, or a run folder or .keras file to fine-tune
             from; the number of classes may differ.
@@ -59,7 +60,7 @@ class TrainConfig:
     model: str = "ssd"
     data: str = ""
     split: str = "train"
-    val_split: str | None = "val"
+    val_split: str | float | None = "val"
     backbone: str | None = None
     weights: str | None = None
     image_size: int | tuple[int, int] | None = None
@@ -106,6 +107,13 @@ class TrainConfig:
         _require(rate is None or (_is_number(rate) and rate > 0), "learning_rate", rate, "> 0")
         _require(_is_number(self.ema) and 0 <= self.ema < 1, "ema", self.ema, "0 (none) up to below 1, as 0.99")
         _require(self.limit is None or (_is_int(self.limit) and self.limit >= 1), "limit", self.limit, "1, 2, 3, ...")
+        held_out = self.val_split
+        _require(
+            held_out is None or isinstance(held_out, str) or (_is_number(held_out) and 0 < held_out < 1),
+            "val_split",
+            held_out,
+            "a split's name, a fraction between 0 and 1, or None",
+        )
         _require(self.xla in (True, False, "auto"), "xla", self.xla, "True, False or 'auto'")
         size = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,) * 2
         sound = self.image_size is None or (len(size) == 2 and all(_is_int(side) and side >= 1 for side in size))
@@ -140,7 +148,8 @@ class TrainConfig:
 
     def save(self, path: str | Path) -> None:
         """Writes the settings as YAML."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainConfig":

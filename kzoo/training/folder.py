@@ -112,6 +112,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(run: Run) -> None:
+    """Deletes the temporary files of a process that was killed while writing."""
+    for path in run.folder.glob(".*.tmp*"):
+        path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     with replacing(path) as temporary:

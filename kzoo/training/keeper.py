@@ -1,6 +1,7 @@
 """What happens at the end of each epoch, in this order: validate, keep the best, log, keep the last, stop early."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,8 +24,13 @@ from kzoo.training.folder import (
 
 
 def score_of(logs: dict[str, Any]) -> float:
-    """What picks the best epoch, higher is better: val_mAP, or the negative val_loss of networks that do not detect."""
-    return float(logs["val_mAP"]) if "val_mAP" in logs else -float(logs.get("val_loss", math.nan))
+    """What picks the best epoch, higher is better: val_mAP, or the negative val_loss of networks that do not detect.
+
+    NaN where there is nothing to compare: COCO's mAP is -1 where the validation data holds no ground truth.
+    """
+    if "val_mAP" in logs:
+        return float(logs["val_mAP"]) if logs["val_mAP"] >= 0 else math.nan
+    return -float(logs.get("val_loss", math.nan))
 
 
 @dataclass
@@ -37,6 +43,7 @@ class State:
         best_epoch: the epoch (from 1) that had it.
         waited: epochs since then.
         seed: the training's seed.
+        steps: batches an epoch.
         stopped: why the training ended: "" (it has not), "all epochs done", "no better score".
         seed_states: state of every random generator in the network (dropout), in the network's order.
     """
@@ -46,6 +53,7 @@ class State:
     best_epoch: int = 0
     waited: int = 0
     seed: int = 0
+    steps: int = 0
     stopped: str = ""
     seed_states: list[list[int]] = field(default_factory=list)
 
@@ -77,6 +85,9 @@ class Keeper(keras.callbacks.Callback):
         # Rows beyond the checkpoint belong to an epoch that was killed before its weights were kept: it runs again.
         self.rows = [row for row in read_results(run.folder / RESULTS) if row["epoch"] <= state.epoch]
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.began = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
         state = self.state
@@ -89,6 +100,7 @@ class Keeper(keras.callbacks.Callback):
                 self.validate(self.model, epoch, logs)
             self._keep_best(score_of(logs))
         self._decide(validating=self.validate is not None)
+        logs["seconds"] = round(time.monotonic() - self.began, 3)
         self.rows.append({"epoch": state.epoch, **{key: value for key, value in logs.items() if _is_scalar(value)}})
         write_rows(self.run.folder / RESULTS, self.rows)
         state.seed_states = [ops.convert_to_numpy(v).tolist() for v in seed_variables(self.model)]

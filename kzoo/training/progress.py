@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LEFT_OUT_OF_LINE = ("per_class", "AP_")
+VALIDATION_SHOWN = ("val_loss", "val_mAP", "val_mAP@0.50")  # of dozens; results.csv has them all
 
 
 class EpochProgress(keras.callbacks.Callback):
@@ -74,8 +74,8 @@ class EpochProgress(keras.callbacks.Callback):
 
 
 def _numbers(logs: dict[str, Any]) -> str:
-    shown = {key: value for key, value in logs.items() if not any(part in key for part in LEFT_OUT_OF_LINE)}
-    return "  ".join(f"{key} {float(value):.3g}" for key, value in shown.items() if isinstance(value, int | float))
+    shown = {key: value for key, value in logs.items() if not key.startswith("val_") or key in VALIDATION_SHOWN}
+    return "  ".join(f"{key} {float(value):.3g}" for key, value in shown.items() if key != "seconds")
 
 
 def duration(seconds: float) -> str:

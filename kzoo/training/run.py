@@ -21,12 +21,13 @@ from kzoo.training.folder import (
     load_network,
     new_folder,
     read_state,
+    remove_leftovers,
     write_json,
 )
 from kzoo.training.keeper import Keeper, State, seed_variables
 from kzoo.training.progress import EpochProgress
 from kzoo.training.schedule import build_optimizer, build_schedule
-from kzoo.training.sources import Source, note_left_out, open_training, open_validation
+from kzoo.training.sources import Source, note_left_out, open_data
 from kzoo.training.transfer import load_matching_weights
 from kzoo.training.watch import StopAtNaN, WarnNothingMatched, missing_classes
 
@@ -50,7 +51,8 @@ def train(
     Args:
         model: a name of `kzoo.models.names()`, or a network whose loss is inside (`compute_loss`).
         data: a data set's name or path; or a data set of `(images, targets)` batches (tf.data or
-            `keras.utils.PyDataset`); or a function `epoch -> data set` that opens it at an epoch, so that resuming goes on with the right order.
+            `keras.utils.PyDataset`); or a function `epoch -> data set` that opens it at an epoch, so that resuming goes
+            on with the right order.
         validation: a data set that scores each epoch; by default the split `val_split` of a named data set.
         resume: a run (folder or name) to continue as if it had never stopped: weights, optimizer, schedule, averages,
             order and augmentation of the images, best score, early stopping. Of the settings only epochs,
@@ -76,7 +78,7 @@ def train(
     config, data = _configure(model, data, settings)
     keras.utils.set_random_seed(config.seed)
     size = _image_size(config, model)
-    source = open_training(config, data, size, start_epoch=0)
+    source, val = open_data(config, data, validation, size, start_epoch=0)
     network = model if isinstance(model, keras.Model) else _create(config, source, size, console)
     run = new_folder(config.run_dir, config.name or config.model)
     config.save(run.folder / CONFIG)
@@ -86,8 +88,7 @@ def train(
     for warning in (left_out, _missing(source)):
         if warning:
             _warn(console, warning)
-    val = open_validation(config, validation, size)
-    return _fit(run, config, State(seed=config.seed), network, source, val, callbacks, console)
+    return _fit(run, config, State(seed=config.seed, steps=source.steps), network, source, val, callbacks, console)
 
 
 def _resume(resume, model, data, validation, callbacks, console, settings) -> Run:
@@ -104,20 +105,25 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     with precision_policy(config.precision):  # a network's config does not hold it
         network = load_network(run.last)
     size = getattr(network, "image_size", None) or _image_size(config, None)
-    source = open_training(config, None if isinstance(data, str | Path) else data, size, start_epoch=state.epoch)
+    data = None if isinstance(data, str | Path) else data
+    source, val = open_data(config, data, validation, size, start_epoch=state.epoch)
     _compile(network, config, source.steps)
     _load_all(network, run)
+    if state.steps != source.steps:
+        changed = f"The training data has changed: {source.steps} steps an epoch, {state.steps} when the run stopped."
+        _warn(console, f"{changed} The learning rate follows the new number.")
+        state.steps = source.steps
     for variable, value in zip(seed_variables(network), state.seed_states, strict=True):
         variable.assign(ops.cast(value, variable.dtype))
     config.save(run.folder / CONFIG)
-    val = open_validation(config, validation, size)
+    remove_leftovers(run)
     return _fit(run, config, state, network, source, val, callbacks, console)
 
 
 def _load_all(network: keras.Model, run: Run) -> None:
     """Loads the weights and every variable of the optimizer from last.keras."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # Keras only warns where the optimizer's state does not fit
+        warnings.filterwarnings("error", message="Skipping variable loading for optimizer")  # Keras only warns
         try:
             network.load_weights(run.last)
         except UserWarning as error:

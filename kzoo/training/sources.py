@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -47,30 +47,69 @@ class Source:
         return self._names.get(image_id, f"image_id {image_id}")
 
 
-def open_training(config: TrainConfig, data: Any, image_size: tuple[int, int] | None, start_epoch: int) -> Source:
-    """Opens the training data at `start_epoch`: `data` itself, or what `config.data` names where `data` is None."""
+def open_data(
+    config: TrainConfig, data: Any, validation: Any, image_size: tuple[int, int], start_epoch: int
+) -> tuple[Source, Any | None]:
+    """Opens the training data at `start_epoch`, and the validation data (None for none).
+
+    Args:
+        config: names the data where `data` is None.
+        data: a data set or a function `epoch -> data set`, or None.
+        validation: a data set, or None for what `config.val_split` means.
+        image_size: (height, width) of the network.
+        start_epoch: counted from 0.
+    """
+    if data is not None and (isinstance(data, keras.utils.PyDataset) or not callable(data)):
+        return Source(data, steps_of(data), None), validation
+    open_at = data
     if data is None:
+        from kzoo.data import from_annotations
+
+        train, val = read_named(config)
 
         def open_at(epoch: int):
-            import kzoo.data
-
-            return kzoo.data.load(
-                config.data,
-                split=config.split,
-                image_size=image_size,
-                batch_size=config.batch_size,
-                augment=config.augment,
+            return from_annotations(
+                train,
+                image_size,
+                config.batch_size,
+                config.augment,
+                shuffle=True,
                 seed=config.seed,
-                limit=config.limit,
                 start_epoch=epoch,
+                limit=config.limit,
             )
 
-    elif callable(data) and not isinstance(data, keras.utils.PyDataset):
-        open_at = data
-    else:
-        return Source(data, steps_of(data), None)
+        if validation is None and val is not None:
+            validation = from_annotations(val, image_size, config.batch_size)
     dataset = open_at(start_epoch)
-    return Source(dataset, steps_of(dataset), open_at)
+    return Source(dataset, steps_of(dataset), open_at), validation
+
+
+def read_named(config: TrainConfig) -> tuple[Any, Any]:
+    """The `Annotations` to train on and to validate on (None where `val_split` is None).
+
+    Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones.
+    """
+    from kzoo.data.readers import read
+
+    train = read(config.data, split=config.split)
+    if config.val_split is None:
+        return train, None
+    if isinstance(config.val_split, str):
+        try:
+            return train, read(config.data, split=config.val_split, class_names=train.class_names)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
+                "val_split=None trains without validation."
+            ) from error
+    count = len(train.samples)
+    held_out = max(1, round(config.val_split * count))
+    if held_out >= count:
+        raise ValueError(f"val_split={config.val_split} of {count} images leaves none to train on.")
+    order = np.random.default_rng(config.seed).permutation(count)
+    parts = [sorted(order[held_out:]), sorted(order[:held_out])]
+    return tuple(replace(train, samples=[train.samples[i] for i in part]) for part in parts)
 
 
 def steps_of(dataset: Any) -> int:
@@ -90,17 +129,6 @@ def steps_of(dataset: Any) -> int:
             f"{steps}. Check that the split is not empty, or set dataset.steps_per_epoch."
         )
     return int(steps)
-
-
-def open_validation(config: TrainConfig, validation: Any, image_size: tuple[int, int] | None) -> Any | None:
-    """Opens the validation data: `validation` itself, or the split that `config.val_split` names; None for none."""
-    if validation is not None or config.val_split is None or not config.data:
-        return validation
-    import kzoo.data
-
-    return kzoo.data.load(
-        config.data, split=config.val_split, image_size=image_size, batch_size=config.batch_size, augment=False
-    )
 
 
 def note_left_out(annotations: Any | None, run: Run) -> str | None:

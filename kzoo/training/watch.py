@@ -96,9 +96,9 @@ class WarnNothingMatched(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (logs or {}).get("box_loss") == 0:
             self.warn(
-                f"Epoch {epoch + 1}: the box loss was 0 in every step, so no object was matched to a default box. Likely "
-                "the objects are too small for the default boxes: use a larger image_size, and look at the box sizes with "
-                "`kzoo check`."
+                f"Epoch {epoch + 1}: the box loss was 0 in every step, so no object was matched to a default box. "
+                "Likely the objects are too small for the default boxes: use a larger image_size, and look at the box "
+                "sizes with `kzoo check`."
             )
 
 
