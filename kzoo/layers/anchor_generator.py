@@ -36,7 +36,8 @@ class AnchorGenerator(keras.layers.Layer):
         **kwargs,
     ):
         kwargs.setdefault("dtype", "float32")
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
+        self._allow_non_tensor_positional_args = True  # an image shape is no tensor
         levels = len(sizes)
         if not isinstance(aspect_ratios[0], Sequence):
             aspect_ratios = [aspect_ratios] * levels

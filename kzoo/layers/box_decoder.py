@@ -20,7 +20,7 @@ class BoxDecoder(keras.layers.Layer):
 
     def __init__(self, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0), **kwargs):
         kwargs.setdefault("dtype", "float32")
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         if len(variances) != 4 or min(variances) <= 0:
             raise ValueError(f"variances must be four positive numbers. Received: {variances}.")
         self.variances = tuple(float(v) for v in variances)

@@ -43,7 +43,7 @@ class NonMaxSuppression(keras.layers.Layer):
         **kwargs,
     ):
         kwargs.setdefault("dtype", "float32")
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         if not 0 <= iou_threshold <= 1:
             raise ValueError(f"iou_threshold must lie in 0..1. Received: {iou_threshold}.")
         if max_detections < 1 or max_candidates < 1:

@@ -21,7 +21,7 @@ class PixelNormalization(keras.layers.Layer):
 
     def __init__(self, mode: str, **kwargs):
         kwargs.setdefault("dtype", "float32")
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         if mode not in self.MODES:
             raise ValueError(unknown_name("pixel normalisation", mode, self.MODES))
         self.mode = mode

@@ -1,0 +1,142 @@
+"""NMS against a plain greedy loop in NumPy, in both of its forms."""
+
+import keras
+import numpy as np
+import pytest
+
+from kzoo import boxes as box_ops
+from kzoo.layers import NonMaxSuppression
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+FORMS = [False, True] if ON_TENSORFLOW else [False]
+
+
+def greedy(boxes, scores, iou_threshold, score_threshold, max_detections, class_agnostic, max_candidates):
+    """The definition, one image: candidates by score, ties in input order, drop what overlaps a kept one."""
+    pairs = [(s, i, c) for i, row in enumerate(scores) for c, s in enumerate(row)]
+    pairs = sorted(pairs, key=lambda p: -p[0])[:max_candidates]  # sorted() is stable
+    kept = []
+    for score, i, c in pairs:
+        if score <= score_threshold or len(kept) == max_detections:
+            break
+        rivals = [k for k in kept if class_agnostic or k[2] == c]
+        if all(box_ops.iou(boxes[i : i + 1], boxes[k[1] : k[1] + 1])[0, 0] <= iou_threshold for k in rivals):
+            kept.append((score, i, c))
+    return kept
+
+
+def random_scene(rng, batch, count, classes, clusters=8):
+    centre = rng.uniform(20, 280, (batch, clusters, 2))
+    which = rng.integers(0, clusters, (batch, count))
+    xy = np.take_along_axis(centre, which[..., None], axis=1) + rng.normal(0, 6, (batch, count, 2))
+    wh = rng.uniform(20, 60, (batch, count, 2))
+    boxes = np.concatenate([xy - wh / 2, xy + wh / 2], axis=-1).astype("float32")
+    return boxes, rng.uniform(0, 1, (batch, count, classes)).astype("float32")
+
+
+def run(layer, boxes, scores):
+    return {key: keras.ops.convert_to_numpy(value) for key, value in layer(boxes, scores).items()}
+
+
+def assert_equals_greedy(found, boxes, scores, **settings):
+    for b in range(len(boxes)):
+        kept = greedy(boxes[b], scores[b], **settings)
+        n = found["num_detections"][b]
+        assert n == len(kept)
+        np.testing.assert_array_equal(found["labels"][b, :n], [k[2] for k in kept])
+        np.testing.assert_array_equal(found["scores"][b, :n], np.array([k[0] for k in kept], "float32"))
+        np.testing.assert_array_equal(found["boxes"][b, :n], boxes[b][[k[1] for k in kept]].reshape(-1, 4))
+        assert (found["labels"][b, n:] == -1).all()
+        assert (found["scores"][b, n:] == 0).all()
+        assert (found["boxes"][b, n:] == 0).all()
+
+
+@pytest.mark.parametrize("fused", FORMS)
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("classes", [1, 3, 20])
+def test_equals_the_greedy_loop_on_random_scenes(fused, class_agnostic, classes):
+    settings = {
+        "iou_threshold": 0.45,
+        "score_threshold": 0.3,
+        "max_detections": 40,
+        "class_agnostic": class_agnostic,
+        "max_candidates": 300,
+    }
+    layer = NonMaxSuppression(**settings, fused=fused)
+    for seed in range(4):
+        boxes, scores = random_scene(np.random.default_rng(seed), 3, 80, classes)
+        assert_equals_greedy(run(layer, boxes, scores), boxes, scores, **settings)
+
+
+@pytest.mark.parametrize("fused", FORMS)
+def test_among_equal_scores_the_earlier_box_comes_first(fused):
+    boxes = np.array([[[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [51, 50, 61, 60]]], "float32")
+    found = run(NonMaxSuppression(fused=fused, max_detections=4), boxes, np.full((1, 4, 1), 0.5, "float32"))
+    np.testing.assert_array_equal(found["boxes"][0, :2], boxes[0, [0, 2]])
+    assert found["num_detections"] == [2]
+
+
+@pytest.mark.parametrize("fused", FORMS)
+def test_the_slides_example(fused):
+    # Two puppies: blue .9 and orange .8 overlap at IoU .78, purple .75 and yellow .7 at .74; threshold .7.
+    boxes = np.array([[[0, 0, 100, 100], [0, 0, 100, 78], [200, 0, 300, 100], [200, 0, 300, 74]]], "float32")
+    scores = np.array([[[0.9], [0.8], [0.75], [0.7]]], "float32")
+    found = run(NonMaxSuppression(iou_threshold=0.7, max_detections=4, fused=fused), boxes, scores)
+    np.testing.assert_allclose(found["scores"], [[0.9, 0.75, 0, 0]])
+
+
+@pytest.mark.parametrize("fused", FORMS)
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_images_without_boxes_or_without_a_score_above_the_threshold(fused, count):
+    layer = NonMaxSuppression(max_detections=7, fused=fused)
+    boxes, scores = np.zeros((2, count, 4), "float32"), np.zeros((2, count, 3), "float32")
+    found = run(layer, boxes, scores)
+    assert (found["num_detections"] == 0).all()
+    assert (found["labels"] == -1).all()
+    assert found["boxes"].shape == (2, 7, 4)
+
+
+@pytest.mark.parametrize("fused", FORMS)
+def test_a_partly_empty_batch(fused):
+    boxes, scores = random_scene(np.random.default_rng(9), 2, 30, 4)
+    scores[0] = 0
+    found = run(NonMaxSuppression(fused=fused), boxes, scores)
+    assert found["num_detections"][0] == 0
+    assert found["num_detections"][1] > 0
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="compares the TensorFlow kernel with the loop in keras.ops")
+def test_both_forms_agree_under_xla():
+    import tensorflow as tf
+
+    boxes, scores = random_scene(np.random.default_rng(3), 2, 200, 5)
+    results = []
+    for fused in (True, False):
+        layer = NonMaxSuppression(max_detections=50, fused=fused)
+        results.append(tf.function(layer, jit_compile=True)(boxes, scores))
+        results.append(layer(boxes, scores))
+    for key in results[0]:
+        for other in results[1:]:
+            np.testing.assert_array_equal(results[0][key], other[key])
+
+
+def test_half_precision_inputs_are_computed_in_float32():
+    boxes, scores = random_scene(np.random.default_rng(4), 1, 50, 2)
+    found = NonMaxSuppression()(keras.ops.cast(boxes, "float16"), keras.ops.cast(scores, "float16"))
+    assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
+    expected = NonMaxSuppression()(
+        boxes.astype("float16").astype("float32"), scores.astype("float16").astype("float32")
+    )
+    np.testing.assert_array_equal(found["labels"], expected["labels"])
+
+
+def test_layer_contract(run_layer_test):
+    boxes, scores = random_scene(np.random.default_rng(5), 2, 20, 3)
+    run_layer_test(NonMaxSuppression, {"max_detections": 9, "class_agnostic": True}, (boxes, scores))
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="iou_threshold"):
+        NonMaxSuppression(iou_threshold=45)
+    with pytest.raises(ValueError, match="at least 1"):
+        NonMaxSuppression(max_detections=0)
