@@ -173,6 +173,29 @@ def test_more_than_a_hundred_detections_of_a_class_are_cut_as_pycocotools_cuts_t
     assert ours["AR@1"] < ours["AR@10"] < ours["AR@100"]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_two_true_boxes_with_equal_iou_the_one_that_pycocotools_takes_is_taken(reverse):
+    # The first detection lies midway between both boxes, the second reaches only the right one.
+    boxes = np.array([[0, 0, 40, 40], [10, 0, 50, 40]], float)[:: -1 if reverse else 1]
+    image = {
+        "image_id": 0,
+        "boxes": boxes,
+        "labels": [0, 0],
+        "area": [1600, 1600],
+        "crowd": [False, False],
+        "found": np.array([[5, 0, 45, 40], [20, 0, 60, 40]], float),
+        "found_labels": [0, 0],
+        "scores": [0.9, 0.8],
+    }
+    assert check_equal([image], 1)["AR@100"] == pytest.approx(0.45 if reverse else 0.3)
+
+
+def test_pairs_looked_at_in_small_chunks_measure_the_same(monkeypatch):
+    monkeypatch.setattr("kzoo.metrics.overlaps.CHUNK", 7)
+    rng = np.random.default_rng(3)
+    check_equal([random_image(rng, i, 2, 200, whole=True) for i in range(12)], 2, batch_size=5)
+
+
 def test_difficult_boxes_are_ignored_like_boxes_of_no_area_range():
     rng = np.random.default_rng(2)
     images = [random_image(rng, i, 2, 200, whole=True) for i in range(20)]
