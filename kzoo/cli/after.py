@@ -166,11 +166,8 @@ def write_report(folder: Path) -> Path:
 def print_scores(evaluation: dict[str, Any]) -> None:
     """The table of an evaluation: all measures, then each class."""
     where = ", ".join(str(evaluation[key]) for key in ("data", "split", "protocol") if evaluation.get(key))
-    console.table(
-        ("measure", "value"),
-        [(name, _known(value)) for name, value in evaluation["scores"].items()],
-        title=f"{evaluation['images']} images ({where})",
-    )
+    console.say(f"{evaluation['images']} images ({where})\n")
+    console.table(("measure", "value"), [(name, _known(value)) for name, value in evaluation["scores"].items()])
     rows = evaluation["per_class"]
     if rows:
         columns = list(rows[0])

@@ -32,9 +32,9 @@ def one_line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table; numbers stand right-aligned, None as a hyphen. It never cuts a cell: piped output stays whole."""
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    shown = Table(header_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(columns):
         numeric = any(isinstance(row[i], int | float) for row in rows)
         shown.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")

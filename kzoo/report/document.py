@@ -69,7 +69,7 @@ def _headline(
     scores = evaluation.get("scores") or {}
     split = evaluation.get("split")
     tiles: dict[str, Any] = {
-        f"{name} ({split})" if split else name: scores[name]
+        f"{name} ({split})" if split else name: f"{scores[name]:.4f}"
         for name in ("mAP", "mAP@0.50")
         if scores.get(name) is not None
     }
@@ -83,10 +83,10 @@ def _headline(
     if summary.get("parameters"):
         tiles["parameters"] = f"{summary['parameters'] / 1e6:.2f} M"
     if summary.get("gflops"):
-        tiles["compute an image"] = f"{summary['gflops']:.2f} GFLOPs"
+        tiles["GFLOPs an image"] = f"{summary['gflops']:.2f}"
     if summary.get("image_size"):
         height, width = summary["image_size"]
-        tiles["network's image"] = f"{width} x {height} px"
+        tiles["px, network's image"] = f"{width} x {height}"
     if summary.get("bytes"):
         tiles["size of the model"] = size(summary["bytes"])
     return tiles
@@ -121,12 +121,12 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
         else "",
     ]
     text = page.paragraph(", ".join(fact for fact in facts if fact), "soft")
-    left = page.table(("measure", "value"), [(name, _known(float(value))) for name, value in scores.items()])
+    left = page.table(("measure", "value"), [(name, _known(float(value))) for name, value in scores.items()], 4)
     classes = evaluation.get("per_class") or []
     if not classes:
         return text + left
     columns = list(dict.fromkeys(key for row in classes for key in row))
-    right = page.table(columns, [[_known(row.get(key)) for key in columns] for row in classes])
+    right = page.table(columns, [[_known(row.get(key)) for key in columns] for row in classes], 4)
     return f'{text}<div class="pair"><div>{left}</div><div>{right}</div></div>'
 
 

@@ -27,8 +27,12 @@ def number(value: object) -> str:
     return str(value)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; columns of numbers are set right-aligned."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], digits: int | None = None) -> str:
+    """A table; columns of numbers are set right-aligned, floats with so many digits where given."""
+
+    def text(value: object) -> str:
+        return f"{value:.{digits}f}" if digits is not None and isinstance(value, float) else number(value)
+
     rows = [list(row) for row in rows]
     numeric = [
         any(_is_number(row[i]) for row in rows) and all(_is_number(row[i]) or row[i] in (None, "") for row in rows)
@@ -37,7 +41,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     mark = [' class="number"' if right else "" for right in numeric]
     head = "".join(f"<th{m}>{escape(name)}</th>" for name, m in zip(columns, mark, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{m}>{escape(number(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>\n"
+        "<tr>" + "".join(f"<td{m}>{escape(text(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>\n"
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'

@@ -9,6 +9,8 @@ import numpy as np
 
 from kzoo.visualize.figures import MAX_LINES, class_colour, figure, write
 
+_SCORES = ("mAP", "mAP@0.50", "mAP@0.75")
+
 
 def read_results(path: str | Path) -> dict[str, list[float]]:
     """Reads a results.csv (one row an epoch) as columns of floats; empty or wordy cells become NaN."""
@@ -29,7 +31,8 @@ def training_curves(results: str | Path | Mapping[str, Sequence[float]], path: s
 
     Args:
         results: a results.csv or its columns. Columns with "loss" in their name go to the first chart (validation ones
-            dashed), "mAP", "AP" and "AR" to the second, "learning_rate" to the third; others are not drawn.
+            dashed), "mAP" to the second (-1, not measured, left out), "learning_rate" to the third; others are not
+            drawn.
         path: where the picture goes.
     """
     if not isinstance(results, Mapping):
@@ -39,19 +42,17 @@ def training_curves(results: str | Path | Mapping[str, Sequence[float]], path: s
     epochs = columns.get("epoch", np.arange(1, count + 1))
     groups = {
         "loss": [n for n in columns if "loss" in n],
-        "score": [n for n in columns if "loss" not in n and _is_score(n)],
+        "score": [n for n in columns if n.removeprefix("val_") in _SCORES],
         "learning rate": [n for n in columns if n.rsplit("/", 1)[-1] in ("learning_rate", "lr")],
     }
     groups = {title: names for title, names in groups.items() if names and count}
-    made, axes = figure(columns=max(len(groups), 1))
+    made, axes = figure(columns=max(len(groups), 1), width=4.6, height=3.8)
     if not groups:
         _say(axes[0], "no epoch finished")
     for axis, (title, names) in zip(axes, groups.items(), strict=False):
-        # Per-class columns would drown the mean they belong to.
-        names = [n for n in names if "/" not in n] or names
         for i, name in enumerate(names[:MAX_LINES]):
             values = columns[name]
-            seen = np.isfinite(values)
+            seen = np.isfinite(values) & ((values >= 0) | (title != "score"))
             stem = name.removeprefix("val_")
             # Training and validation of one part share the colour.
             hue = class_colour([n.removeprefix("val_") for n in names].index(stem))
@@ -71,12 +72,9 @@ def training_curves(results: str | Path | Mapping[str, Sequence[float]], path: s
             axis.set_ylim(bottom=0)
         axis.set_title(title)
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8)
     return write(made, path)
-
-
-def _is_score(name: str) -> bool:
-    return any(mark in name for mark in ("mAP", "AP@", "AP_", "AR@", "AR_"))
 
 
 def precision_recall(
