@@ -16,7 +16,7 @@ from kzoo.training.progress import EpochProgress, duration
 
 
 def test_a_run_holds_config_results_state_environment_and_both_networks(tmp_path):
-    run = train(StandIn(), Batches, validation=Batches(), run_dir=tmp_path, epochs=2, seed=7, quiet=True)
+    run = train(StandIn(), Batches, validation=Batches(shuffle=False), run_dir=tmp_path, epochs=2, seed=7, quiet=True)
     assert run.folder == tmp_path / "stand_in"
     files = {"config.yaml", "results.csv", "state.json", "environment.json", "best.keras", "last.keras"}
     assert {path.name for path in run.folder.iterdir()} == files
@@ -76,7 +76,7 @@ def test_validation_runs_every_n_epochs_and_after_the_last(tmp_path):
     run = train(
         StandIn(),
         Batches,
-        validation=Batches(),
+        validation=Batches(shuffle=False),
         run_dir=tmp_path,
         epochs=5,
         validate_every=3,
@@ -110,7 +110,7 @@ def test_a_wrong_setting_makes_no_run_folder(tmp_path):
 
 
 def test_a_log_has_one_line_an_epoch_with_losses_rate_and_time_left(tmp_path, capsys):
-    train(StandIn(), Batches, validation=Batches(), run_dir=tmp_path, epochs=2)
+    train(StandIn(), Batches, validation=Batches(shuffle=False), run_dir=tmp_path, epochs=2)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("run folder:")

@@ -52,6 +52,10 @@ def assert_same(one, other):
     assert state["seed_states"]
 
 
+def fixed():
+    return Batches(shuffle=False)
+
+
 def make(precision="float32", norm=True):
     keras.utils.set_random_seed(1)
     with precision_policy(precision):
@@ -63,11 +67,11 @@ def make(precision="float32", norm=True):
 )
 def test_two_epochs_and_two_resumed_ones_are_four_epochs(tmp_path, optimizer, precision):
     settings = {**SETTINGS, "run_dir": tmp_path, "optimizer": optimizer}
-    straight = train(make(precision), Batches, validation=Batches(), **settings)
+    straight = train(make(precision), Batches, validation=fixed(), **settings)
     with pytest.raises(KeyboardInterrupt):
-        train(make(precision), Batches, validation=Batches(), callbacks=[StopBefore(2)], name="b", **settings)
+        train(make(precision), Batches, validation=fixed(), callbacks=[StopBefore(2)], name="b", **settings)
     keras.utils.set_random_seed(99)  # nothing of the process that stopped is left
-    resumed = train(resume=tmp_path / "b", data=Batches, validation=Batches(), quiet=True)
+    resumed = train(resume=tmp_path / "b", data=Batches, validation=fixed(), quiet=True)
     assert_same(straight.last, resumed.last)
     assert [row["epoch"] for row in resumed.results] == [1, 2, 3, 4]
     for row, other in zip(straight.results, resumed.results, strict=True):
@@ -78,7 +82,7 @@ def test_two_epochs_and_two_resumed_ones_are_four_epochs(tmp_path, optimizer, pr
 
 def test_best_holds_the_averages_and_last_the_raw_weights(tmp_path):
     network = make()
-    run = train(network, Batches, validation=Batches(), run_dir=tmp_path, **SETTINGS)
+    run = train(network, Batches, validation=fixed(), run_dir=tmp_path, **SETTINGS)
     last = keras.models.load_model(run.last)
     averages = last.optimizer._model_variables_moving_average
     assert run.state["best_epoch"] == 4
@@ -88,7 +92,7 @@ def test_best_holds_the_averages_and_last_the_raw_weights(tmp_path):
 
 
 def test_best_is_a_network_without_optimizer(tmp_path):
-    run = train(make(), Batches, validation=Batches(), run_dir=tmp_path, **SETTINGS)
+    run = train(make(), Batches, validation=fixed(), run_dir=tmp_path, **SETTINGS)
     assert not keras.models.load_model(run.best).compiled
     assert run.best.stat().st_size < run.last.stat().st_size
 
@@ -113,12 +117,12 @@ def test_early_stopping_counts_across_a_resume(tmp_path):
     settings = {**SETTINGS, "epochs": 9, "early_stopping": 3, "learning_rate": 1e-30, "ema": 0.0, "run_dir": tmp_path}
     # Without normalisation and almost without learning rate nothing moves: the first epoch stays the best.
     with pytest.raises(KeyboardInterrupt):
-        train(make(norm=False), Batches, validation=Batches(), callbacks=[StopBefore(2)], **settings)
-    run = train(resume=tmp_path / "stand_in", data=Batches, validation=Batches(), quiet=True)
+        train(make(norm=False), Batches, validation=fixed(), callbacks=[StopBefore(2)], **settings)
+    run = train(resume=tmp_path / "stand_in", data=Batches, validation=fixed(), quiet=True)
     assert (run.state["epoch"], run.state["stopped"], run.state["best_epoch"]) == (4, "no better score", 1)
-    again = train(resume=run, data=Batches, validation=Batches(), quiet=True)
+    again = train(resume=run, data=Batches, validation=fixed(), quiet=True)
     assert again.state["epoch"] == 4
-    longer = train(resume=run, data=Batches, validation=Batches(), quiet=True, early_stopping=5)
+    longer = train(resume=run, data=Batches, validation=fixed(), quiet=True, early_stopping=5)
     assert longer.state["epoch"] == 6
 
 
@@ -157,7 +161,7 @@ def test_rows_and_files_of_an_epoch_that_was_killed_are_dropped(tmp_path):
 @pytest.mark.parametrize("delay", [0.05, 0.4, 0.9])
 def test_a_kill_at_any_moment_loses_at_most_the_epoch_under_way(tmp_path, delay):
     settings = {**SETTINGS, "epochs": 40, "run_dir": tmp_path}
-    straight = train(make(), Batches, validation=Batches(), name="straight", **settings)
+    straight = train(make(), Batches, validation=fixed(), name="straight", **settings)
     process = subprocess.Popen([sys.executable, __file__, str(tmp_path)], cwd=Path(__file__).parents[1])
     results = tmp_path / "killed" / "results.csv"
     deadline = time.monotonic() + 120
@@ -172,10 +176,16 @@ def test_a_kill_at_any_moment_loses_at_most_the_epoch_under_way(tmp_path, delay)
     state = everything_in(tmp_path / "killed" / "last.keras")[1]
     assert state["epoch"] >= done - 1
     assert state["epoch"] < 40, "the training was faster than the kill"
-    resumed = train(resume=tmp_path / "killed", data=Batches, validation=Batches(), quiet=True)
+    resumed = train(resume=tmp_path / "killed", data=Batches, validation=fixed(), quiet=True)
     assert_same(straight.last, resumed.last)
     assert [row["epoch"] for row in resumed.results] == list(range(1, 41))
 
 
 if __name__ == "__main__":
-    train(make(), Batches, validation=Batches(), name="killed", **{**SETTINGS, "epochs": 40, "run_dir": sys.argv[1]})
+    train(
+        make(),
+        Batches,
+        validation=fixed(),
+        name="killed",
+        **{**SETTINGS, "epochs": 40, "run_dir": sys.argv[1]},
+    )

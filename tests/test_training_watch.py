@@ -52,7 +52,7 @@ def test_nan_is_named_for_data_that_cannot_be_opened_again(tmp_path):
     images, targets = zip(*[batches[step] for step in range(len(batches))], strict=True)
     targets = {key: np.stack([target[key] for target in targets]) for key in targets[0]}
     data = tf.data.Dataset.from_tensor_slices((np.stack(images), targets))
-    with pytest.raises(TrainingDiverged, match="epoch 1, step 2. Try"):
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2\. Try"):
         train(StandIn(), data, run_dir=tmp_path, epochs=1, quiet=True)
 
 

@@ -38,9 +38,10 @@ class StandIn(keras.Model):
 class Batches(keras.utils.PyDataset):
     """`steps` batches an epoch; shuffled anew each epoch, determined by (seed, epoch) alone."""
 
-    def __init__(self, start_epoch=0, steps=3, batch_size=4, seed=0, spoil=None):
+    def __init__(self, start_epoch=0, steps=3, batch_size=4, seed=0, spoil=None, shuffle=True):
         super().__init__()
-        self.epoch, self.steps, self.batch_size, self.seed, self.spoil = start_epoch, steps, batch_size, seed, spoil
+        self.start_epoch, self.begun, self.shuffle = start_epoch, 0, shuffle
+        self.steps, self.batch_size, self.seed, self.spoil = steps, batch_size, seed, spoil
         rng = np.random.default_rng(0)
         count = steps * batch_size
         self.images = rng.uniform(0, 255, (count, 8, 8, 3)).astype("float32")
@@ -50,8 +51,13 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return self.steps
 
+    @property
+    def epoch(self):
+        return self.start_epoch + max(self.begun - 1, 0)  # Keras reads batches before the first epoch begins
+
     def __getitem__(self, step):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.images))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.images)) if self.shuffle else np.arange(len(self.images))
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]
         images, boxes = self.images[rows], self.boxes[rows]
         if self.spoil == (self.epoch, step):
@@ -59,5 +65,5 @@ class Batches(keras.utils.PyDataset):
         labels = np.zeros((len(rows), 1), "int32")
         return images, {"boxes": boxes, "labels": labels, "image_id": rows.astype("int64")}
 
-    def on_epoch_end(self):
-        self.epoch += 1
+    def on_epoch_begin(self):
+        self.begun += 1

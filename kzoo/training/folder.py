@@ -85,7 +85,7 @@ class Run:
 
 def new_folder(run_dir: str | Path, name: str) -> Run:
     """Makes `run_dir/name`, or `name-2`, `name-3`, ... where that is taken, so that no run writes into another's."""
-    if not name or name != Path(name).name:
+    if name in ("", ".", "..") or name != Path(name).name:
         raise ValueError(
             f"A run's name must be one plain folder name. Received: {name!r}. Choose the parent by run_dir."
         )

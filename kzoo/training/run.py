@@ -159,7 +159,8 @@ def _fit(
             source.dataset,
             epochs=config.epochs,
             initial_epoch=state.epoch,
-            steps_per_epoch=source.steps,
+            # A PyDataset must end its epochs itself: it hears of their begin and end only so.
+            steps_per_epoch=None if isinstance(source.dataset, keras.utils.PyDataset) else source.steps,
             shuffle=False,  # the data set orders its images itself, the same way each time
             callbacks=[*guards, keeper, progress, *callbacks],
             verbose=0,
