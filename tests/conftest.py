@@ -13,7 +13,7 @@ SHARED = Path(os.environ.get("KZOO_TEST_DATA", Path(__file__).parents[2] / "shar
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Returns a function: name of a real data set -> its folder. Skips the test, saying why, where the data is missing."""
+    """Returns a function: name of a real data set -> its folder; it skips the test where the data is missing."""
 
     def find(name: str) -> Path:
         if not (SHARED / name).exists():

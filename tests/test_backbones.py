@@ -1,0 +1,78 @@
+"""Backbones: strides, widths, weights, freezing."""
+
+import keras
+import numpy as np
+import pytest
+
+from kzoo import backbones
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_each_map_has_its_stride(name):
+    width = 0.25 if name == "vgg16" else 1.0
+    model = backbones.create(name, (64, 96), width=width)
+    assert list(model.output)[-1] == "C5"
+    for key, feature in model.output.items():
+        stride = 2 ** int(key[1:])
+        assert feature.shape[1:3] == (64 // stride, 96 // stride), key
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "tiny", "vgg16"])
+def test_width_changes_the_number_of_channels(name):
+    full, half = (backbones.create(name, (32, 32), width=w).output["C3"].shape[-1] for w in (0.5, 0.25))
+    assert full == 2 * half
+
+
+def test_vgg16_is_the_published_network():
+    model = backbones.create("vgg16", (32, 32))
+    published = keras.applications.VGG16(include_top=False, weights=None)
+    assert [w.shape for w in model.weights] == [w.shape for w in published.weights]
+    assert model.count_params() == 14_714_688
+
+
+def test_weights_of_the_keras_application_fit(tmp_path):
+    source = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    source.save_weights(tmp_path / "m.weights.h5")
+    model = backbones.create("mobilenet", (32, 32), width=0.25, weights=tmp_path / "m.weights.h5")
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(model(pixels)["C5"], source(pixels / 127.5 - 1), atol=1e-5)
+
+
+def test_published_imagenet_weights_change_the_features(shared_data):
+    path = shared_data("weights") / "mobilenet_v1_1.0_notop.weights.h5"
+    model = backbones.create("mobilenet", (64, 64), weights=path)
+    first = next(w for w in model.weights if w.path.endswith("conv1/kernel"))
+    assert float(keras.ops.max(keras.ops.abs(first))) > 0.5  # a random start stays below 0.15
+
+
+def test_frozen_stages_and_batch_norm_stay_as_they_are():
+    model = backbones.create("tiny", (64, 64), frozen_stages=2, frozen_batch_norm=True)
+    names = {w.path.split("/")[-2] for w in model.trainable_weights}
+    assert "stage3_block1_conv" in names
+    assert not {n for n in names if n.startswith(("stage1", "stage2"))}
+    assert not {n for n in names if n.endswith("_bn")}
+
+
+def test_a_backbone_of_ones_own():
+    image = keras.Input((64, 64, 3))
+    c3 = keras.layers.Conv2D(8, 3, 8, padding="same")(image)
+    own = keras.Model(image, {"P3": c3, "P4": keras.layers.MaxPooling2D()(c3)}, name="own")
+    assert list(backbones.create(own).output) == ["C3", "C4"]
+    with pytest.raises(ValueError, match="dict of feature maps"):
+        backbones.create(keras.Model(image, c3))
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match="Did you mean 'mobilenet'"):
+        backbones.create("mobilnet")
+    with pytest.raises(ValueError, match=r"no published weights"):
+        backbones.create("tiny", weights="imagenet")
+    with pytest.raises(ValueError, match=r"nor an existing \.weights\.h5"):
+        backbones.create("tiny", weights=tmp_path / "missing.weights.h5")
+    with pytest.raises(ValueError, match="width 1 only"):
+        backbones.create("resnet50", width=0.5)
+    with pytest.raises(ValueError, match="frozen_stages=9"):
+        backbones.create("tiny", (32, 32), frozen_stages=9)
+    backbones.create("tiny", (32, 32), width=0.5).save_weights(tmp_path / "t.weights.h5")
+    with pytest.raises(ValueError, match="not the weights of the backbone 'mobilenet'"):
+        backbones.create("mobilenet", (32, 32), weights=tmp_path / "t.weights.h5")
