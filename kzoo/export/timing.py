@@ -9,7 +9,7 @@ import numpy as np
 
 from kzoo.export.runtime import FileDetector, load
 from kzoo.export.verification import size_mb
-from kzoo.metrics import MeanAveragePrecision
+from kzoo.metrics.evaluation import evaluate
 
 COLUMNS = {
     "name": "file",
@@ -59,10 +59,7 @@ def benchmark(
         else:
             row["ms"] = _median_ms(detector, images, runs, warmup)
         if data is not None:
-            metric = MeanAveragePrecision(protocol, detector.class_names)
-            for batch, targets in data:
-                metric.update_state(targets, detector.detect(np.asarray(batch)))
-            result = metric.result()
+            result = evaluate(detector, data, protocol)
             row |= {name: result.get(name) for name in ("mAP", "mAP@0.50")}
         yield row
 
@@ -105,8 +102,8 @@ def _median_ms(detector, images: np.ndarray, runs: int, warmup: int) -> float:
 def _images(data, size: tuple[int, int], count: int) -> np.ndarray:
     """Real images where there are, since the time of suppression depends on what is in them."""
     if data is not None:
-        for batch, _ in data:
-            images = np.asarray(batch, np.float32)[:count]
+        for batch in [data] if isinstance(data, tuple) else data:
+            images = np.asarray(batch[0], np.float32)[:count]
             if len(images):
                 return images
     return np.random.default_rng(0).uniform(0, 255, (count, *size, 3)).astype(np.float32)

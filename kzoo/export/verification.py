@@ -7,9 +7,11 @@ import numpy as np
 from kzoo import boxes as box_ops
 from kzoo.export.runtime import FileDetector, load
 from kzoo.metrics import MeanAveragePrecision
+from kzoo.metrics.evaluation import common_class_names, to_original
 
 SCORES = ("mAP", "mAP@0.50", "mAP@0.75")
 SAME_OBJECT_IOU = 0.5
+BATCH = 16  # images compared at once: the overlaps of all pairs of detections stay within some tens of megabytes
 
 
 def verify(
@@ -30,8 +32,8 @@ def verify(
     Args:
         file: a path that `kzoo.export.load` takes, or a detector.
         model: the Keras detector.
-        data: a data set of `kzoo.data.load`, or any iterable of `(images, targets)` batches; batches of images alone
-            (and an array of images) compare the detections without scoring them.
+        data: a data set of `kzoo.data.load`, any iterable of `(images, targets)` batches, or one tuple `(images,
+            targets)` of arrays; images alone compare the detections without scoring them.
         images: how many images to use; all by default.
         min_score: detections below it are not compared (they are scored, though): thousands of near-zero ones would
             drown those that matter.
@@ -45,14 +47,14 @@ def verify(
         "mAP_keras", "mAP_exported", and the same for "mAP@0.50" and "mAP@0.75" where the protocol has them.
 
     Raises:
-        ValueError: if `data` has no image.
+        ValueError: if `data` has no image, or other classes than the model.
 
     Example:
         >>> kzoo.export.verify("model.tflite", model, data)["mAP_exported"]
         0.547
     """
     exported = load(file, threads) if isinstance(file, str | Path) else file
-    class_names = getattr(model, "class_names", None)
+    class_names = common_class_names(model, data)
     metrics = {side: MeanAveragePrecision(protocol, class_names) for side in ("keras", "exported")}
     count, scored = 0, False
     pairs = _Pairs(min_score)
@@ -62,7 +64,7 @@ def verify(
         if targets is not None:
             scored = True
             for side, metric in metrics.items():
-                metric.update_state(targets, found[side])
+                metric.update_state(*to_original(targets, found[side]))
         count += len(batch)
     if not count:
         raise ValueError("verify: the data holds no image. Give a data set with at least one.")
@@ -167,14 +169,13 @@ class _Pairs:
 
 def _batches(data, limit: int | None):
     """Yields (images, targets or None) as NumPy, `limit` images in all."""
-    if isinstance(data, np.ndarray):
-        data = np.split(data, range(8, len(data), 8))
     left = float("inf") if limit is None else limit
-    for item in data:
+    for item in [data] if isinstance(data, np.ndarray | tuple) else data:
         if left <= 0:
             return
-        images, targets = (item[0], item[1]) if isinstance(item, tuple | list) else (item, None)
+        images, targets = item[:2] if isinstance(item, tuple | list) else (item, None)
         images = np.asarray(images)
         keep = int(min(len(images), left))
         left -= keep
-        yield images[:keep], targets and {name: np.asarray(value)[:keep] for name, value in targets.items()}
+        for part in (slice(start, min(start + BATCH, keep)) for start in range(0, keep, BATCH)):
+            yield images[part], targets and {name: np.asarray(value)[part] for name, value in targets.items()}

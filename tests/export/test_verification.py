@@ -135,3 +135,17 @@ def test_the_benchmark_needs_no_data_and_leaves_out_empty_columns(litert_file):
     assert "mAP" not in export.format_benchmark([row])
     with pytest.raises(ValueError, match="runs must be 1 or more"):
         next(export.benchmark([litert_file()], runs=0))
+
+
+def test_data_with_other_classes_is_refused(model):
+    class Data(list):
+        class_names = ("blå", "red")
+
+    with pytest.raises(ValueError, match="labels mean different things"):
+        export.verify(model, model, Data())
+
+
+def test_one_tuple_of_arrays_is_a_data_set(model, data, litert_file):
+    result = export.verify(litert_file(), model, data[0])
+    assert result["images"] == 20
+    assert result["mAP@0.50_exported"] > 0.95
