@@ -56,6 +56,24 @@ def test_nan_is_named_for_data_that_cannot_be_opened_again(tmp_path):
         train(StandIn(), data, run_dir=tmp_path, epochs=1, quiet=True)
 
 
+def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(tmp_path):
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.params["epochs"], batch) == (2, 2) and (tmp_path / "stand_in" / "last.keras").exists():
+                optimizer_step_gone_wrong(self.model)
+
+    def optimizer_step_gone_wrong(model):
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()
+        kernel = model.get_layer("conv").kernel
+        kernel.assign(np.full(kernel.shape, np.inf))
+
+    with pytest.raises(TrainingDiverged, match="the weights became NaN or infinite in epoch 2, step 3"):
+        train(StandIn(), Batches, run_dir=tmp_path, epochs=2, callbacks=[Break()], quiet=True)
+    sound = keras.models.load_model(tmp_path / "stand_in" / "last.keras", compile=False)
+    assert all(np.isfinite(weight).all() for weight in sound.get_weights())
+
+
 def test_suspicious_images_are_those_whose_pixels_or_boxes_are_wrong():
     images = np.zeros((5, 2, 2, 3), "float32")
     images[1, 0, 0, 0] = np.inf

@@ -28,7 +28,8 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
         return
     raw = [ops.convert_to_numpy(weight).copy() for weight, _ in pairs]
     for weight, average in pairs:
-        weight.assign(average)
+        # A copy: where both held one array, JAX would give the average's memory away with the weight's.
+        weight.assign(ops.convert_to_numpy(average).copy())
     try:
         yield
     finally:

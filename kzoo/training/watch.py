@@ -6,16 +6,18 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 NAMES_SHOWN = 8
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became NaN or infinite. The message names epoch, step, images and remedy."""
+    """The loss or the weights became NaN or infinite. The message names epoch, step, images and remedy."""
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Raises `TrainingDiverged` at the first step whose loss is NaN or infinite; last.keras stays the last sound epoch.
+    """Raises `TrainingDiverged` at the first step whose loss is NaN or infinite, and at the end of an epoch with such
+    weights; last.keras stays the last sound epoch.
 
     Args:
         batch_at: `(epoch, step) -> (images, targets) | None` makes a training batch again, both counted from 0.
@@ -31,19 +33,27 @@ class StopAtNaN(keras.callbacks.Callback):
     ):
         super().__init__()
         self.batch_at, self.name_of, self.last = batch_at, name_of, last
-        self.epoch = 0
+        self.epoch = self.step = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.step = batch
         wrong = sorted(key for key, value in (logs or {}).items() if not math.isfinite(float(value)))
-        if not wrong:
-            return
+        if wrong:
+            self._stop(" and ".join(wrong), batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # The loss of the last step was measured before its update: what that broke must not be kept.
+        if not all(bool(ops.all(ops.isfinite(weight))) for weight in self.model.trainable_weights):
+            self._stop("the weights", self.step)
+
+    def _stop(self, what: str, batch: int) -> None:
         # The weights may have broken in the step before, by a gradient that overflowed while its loss was still finite.
         steps = [batch] if batch == 0 else [batch, batch - 1]
         seen = [self._describe(step) for step in steps]
-        text = f"{' and '.join(wrong)} became NaN or infinite in epoch {self.epoch + 1}, step {batch + 1}"
+        text = f"{what} became NaN or infinite in epoch {self.epoch + 1}, step {batch + 1}"
         if seen[0]:
             text += f", with the images {seen[0]}"
         if len(seen) > 1 and seen[1]:
