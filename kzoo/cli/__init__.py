@@ -90,7 +90,7 @@ def _explain(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         if text:
             path = context.command_path if context is not None else "kzoo"
-            console.error(f"{text.rstrip('.')}. See: {path} --help")
+            console.error(f"{text if text.endswith(('.', '?')) else text + '.'} See: {path} --help")
         elif context is not None:  # no arguments at all: the parser has printed the help
             console.say(context.get_help())
         return getattr(error, "exit_code", 2)

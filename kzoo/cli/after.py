@@ -67,7 +67,7 @@ def batches(annotations: Any, detector: Any, **options: Any) -> Any:
         return from_annotations(annotations, tuple(detector.image_size), **options)
 
 
-def training(run: Any) -> dict[str, Any] | None:
+def training(run: Any, show: bool = True) -> dict[str, Any] | None:
     """Scores a run's best weights on its validation split, draws all pictures and writes the report."""
     folder, config = Path(run.folder), run.config
     detector = targets.load(folder)
@@ -93,8 +93,11 @@ def training(run: Any) -> dict[str, Any] | None:
     evaluation = None
     if validation is not None:
         evaluation = score(folder, detector, batches(validation, model), config.data)
-        print_scores(evaluation)
-    console.say(f"report: {write_report(folder)}")
+        if show:
+            print_scores(evaluation)
+    path = write_report(folder)
+    if show:
+        console.say(f"report: {path}")
     return evaluation
 
 

@@ -57,7 +57,7 @@ def demo(
         "ssd", "digits", callbacks=callbacks, run_dir=str(output.parent), name=output.name, **settings
     )
     trained = time.perf_counter() - start
-    after.training(run)
+    after.training(run, show=False)
 
     console.say("\n2/4 evaluating on the test split: digits that no training picture showed")
     detector = targets.load(run.folder)

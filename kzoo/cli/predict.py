@@ -143,8 +143,8 @@ def _name(names: Sequence[str] | None, label: int) -> str:
 
 
 def _summary(labels: Any, names: Sequence[str] | None) -> str:
-    """ "2 cat, 1 dog", in the order of the classes."""
+    """ "cat: 2, dog: 1", in the order of the classes."""
     import numpy as np
 
     classes, counts = np.unique(labels, return_counts=True)
-    return ", ".join(f"{n} {_name(names, int(c))}" for c, n in zip(classes, counts, strict=True)) or "nothing"
+    return ", ".join(f"{_name(names, int(c))}: {n}" for c, n in zip(classes, counts, strict=True)) or "nothing"

@@ -21,8 +21,9 @@ def find(target: str | Path) -> Path:
     inside = RUNS / path
     if not path.is_absolute() and inside.exists():
         return inside
-    known = sorted(p.name for p in RUNS.iterdir() if is_run(p)) if RUNS.is_dir() else []
-    if known and len(path.parts) == 1:
+    folder = path.parent if len(path.parts) > 1 else RUNS
+    known = sorted(p.name for p in folder.iterdir() if is_run(p)) if folder.is_dir() else []
+    if known:
         raise ValueError(f"{target}: no such file or folder. {messages.unknown_name('run', path.name, known)}")
     raise ValueError(
         f"{target}: no such file or folder. Give a run folder, a SavedModel folder, a .keras or .tflite file."

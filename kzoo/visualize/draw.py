@@ -36,9 +36,10 @@ def colour(label: int) -> tuple[int, int, int]:
 
 
 def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns black or white, whichever contrasts more with the background."""
-    red, green, blue = background
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+    """Returns white where it contrasts well with the background (WCAG's ratio, at least 4), else black."""
+    channels = np.array(background) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return (255, 255, 255) if 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4 else (0, 0, 0)
 
 
 @functools.cache
