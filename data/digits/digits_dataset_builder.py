@@ -1,7 +1,7 @@
 """Scanned digits on made-up backgrounds: a detection and segmentation data set that needs no download.
 
-The digits are the 1797 real 8x8 scans that scikit-learn ships (UCI "Optical Recognition of Handwritten Digits"), enlarged,
-slightly turned and sheared, and drawn in varied colours on flat, graded, striped, blotchy or noisy backgrounds.
+The digits are the 1797 real 8x8 scans that scikit-learn ships (UCI "Optical Recognition of Handwritten Digits"),
+enlarged, turned and sheared a little, and drawn in varied colours on flat, graded, striped, blotchy or checked grounds.
 """
 
 import io
@@ -123,14 +123,14 @@ def compose(rng: np.random.Generator, sources: np.ndarray, scans: np.ndarray, la
         colour = _contrasting_colour(rng, image[window][solid].mean(0))
         image[window] += ink[..., None] * (colour - image[window])
         mask[window][solid] = labels[source] + 1
-        boxes.append(tight + [x, y, x, y])
+        boxes.append(tight + np.array([x, y, x, y]))
         used.append(source)
-    image += rng.normal(0, rng.uniform(0, 6), image.shape).astype(np.float32)  # the camera's noise
+    image += rng.uniform(0, 6) * rng.standard_normal(image.shape, np.float32)  # the camera's noise
     return np.clip(image, 0, 255).astype(np.uint8), mask, np.array(boxes, np.float32), used
 
 
 def enlarge(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
-    """Enlarges an 8x8 scan to its drawn size, slightly turned, sheared and stretched. Returns (h, w) float32, ink 0..1."""
+    """Enlarges an 8x8 scan to its drawn size, turned, sheared and stretched a little: (h, w) float32, ink 0..1."""
     side = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     rows, columns = np.flatnonzero((scan > 0.15).any(1)), np.flatnonzero((scan > 0.15).any(0))
     zoom = side / max(np.ptp(rows) + 1, np.ptp(columns) + 1)
@@ -174,7 +174,7 @@ def background(rng: np.random.Generator) -> np.ndarray:
     else:
         cells = int(rng.integers(3, 12))
         share = ((np.floor(x * cells) + np.floor(y * cells)) % 2).astype(np.float32)
-    grain = rng.normal(0, rng.uniform(0, 10), (SIZE, SIZE, 1))
+    grain = rng.uniform(0, 10) * rng.standard_normal((SIZE, SIZE, 1), np.float32)
     return (first + share[..., None] * (second - first) + grain).astype(np.float32)
 
 
@@ -184,7 +184,7 @@ def _free_corner(rng, tight, solid, boxes, mask, tries: int = 60):
     taken = np.array(boxes, np.float32).reshape(-1, 4)
     for _ in range(tries):
         x, y = int(rng.integers(0, SIZE - width + 1)), int(rng.integers(0, SIZE - height + 1))
-        box = tight + [x, y, x, y]
+        box = tight + np.array([x, y, x, y])
         shared = np.minimum(box[2:], taken[:, 2:]) - np.maximum(box[:2], taken[:, :2])
         shared = np.prod(np.maximum(shared, 0), axis=1)
         smaller = np.minimum(np.prod(taken[:, 2:] - taken[:, :2], axis=1), np.prod(box[2:] - box[:2]))

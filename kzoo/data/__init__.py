@@ -6,6 +6,8 @@ from kzoo.data.annotations import Annotations, Fault, Sample
 from kzoo.messages import missing_package
 
 _LAZY = {
+    "Report": "checking",
+    "check": "checking",
     "from_annotations": "pipeline",
     "load": "pipeline",
 }

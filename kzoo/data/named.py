@@ -1,8 +1,11 @@
 """The data sets that kzoo knows by name: the TFDS builders under data/, in a checkout or inside the installed wheel."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,13 +31,13 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in folder().glob("*/*_dataset_builder.py"))
 
 
-def data_dir(given: str | Path | None = None) -> Path:
-    """Where prepared data sets live: `given`, else $KZOO_DATA_DIR, else ~/.cache/kzoo/data."""
+def root(given: str | os.PathLike | None = None) -> Path:
+    """Where prepared data sets are kept: `given`, else $KZOO_DATA_DIR, else ~/.cache/kzoo/data."""
     return Path(given or os.environ.get("KZOO_DATA_DIR") or "~/.cache/kzoo/data").expanduser()
 
 
 def module(name: str) -> ModuleType:
-    """Loads the builder's module of a data set from its file.
+    """Loads the module of a data set's builder from its file.
 
     Raises:
         ValueError: for an unknown name, with the nearest valid one.
@@ -55,12 +58,12 @@ def module(name: str) -> ModuleType:
     return sys.modules[module_name]
 
 
-def prepare(name: str, data_dir: str | Path | None = None):
-    """Builds a named data set unless it has been built before, and says where.
+def prepare(name: str, data_dir: str | os.PathLike | None = None):
+    """Builds a named data set unless it was built before; says where in one line.
 
     Args:
         name: one of `names()`.
-        data_dir: the folder for prepared data sets; None: see `kzoo.data.named.data_dir`.
+        data_dir: the folder for prepared data sets; None: $KZOO_DATA_DIR, else ~/.cache/kzoo/data.
 
     Returns:
         The prepared `tfds.core.DatasetBuilder`.
@@ -68,31 +71,30 @@ def prepare(name: str, data_dir: str | Path | None = None):
     Raises:
         ValueError: for an unknown name, or if its source cannot be had.
     """
-    target = globals()["data_dir"](data_dir)
-    builder = module(name).Builder(data_dir=target)
-    if not builder.is_prepared():
+    with _quiet():
+        builder = module(name).Builder(data_dir=root(data_dir))
+        if builder.is_prepared():
+            return builder
         print(f"kzoo: building the data set {name!r} in {builder.data_path}", file=sys.stderr)
         download_and_prepare(builder)
     return builder
 
 
 def download_and_prepare(builder) -> None:
-    """builder.download_and_prepare, without TFDS' bars for what takes seconds, and with errors in one line.
+    """`builder.download_and_prepare()` with errors in one line.
 
     Raises:
         ValueError: if the download or the build fails.
     """
     tfds = import_tfds()
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except (OSError, tfds.download.DownloadError, AssertionError) as error:
+        builder.download_and_prepare()
+    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"The data set {builder.name!r} could not be built in {builder.data_path}: {reason}"
-        ) from error
+        raise ValueError(f"The data set {builder.name!r} could not be built: {reason}") from error
 
 
-def import_tfds():
+def import_tfds() -> ModuleType:
     """tensorflow_datasets, loaded on first use.
 
     Raises:
@@ -103,3 +105,20 @@ def import_tfds():
     except ImportError as error:
         raise ImportError(missing_package("tensorflow-datasets", "tensorflow", "Reading this data set")) from error
     return tensorflow_datasets
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back TFDS' own bars and lines: our sets take seconds, and the one line that matters is ours."""
+    from absl import logging
+
+    tfds = import_tfds()
+    level = logging.get_verbosity()
+    tfds.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(level)
+        tfds.enable_progress_bar()

@@ -36,8 +36,8 @@ class Header:
 def read_header(source: Path | bytes) -> Header:
     """Reads the header of an image file, or of an encoded image in memory.
 
-    A file whose end marker is missing is decoded in full, so that a truncated one is found here and not in the middle of a
-    training. Damage between a sound header and a sound end is only found by `decode_error`.
+    A file whose end marker is missing is decoded in full, so that a truncated one is found here and not in the middle
+    of a training. Damage between a sound header and a sound end is only found by `decode_error`.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:

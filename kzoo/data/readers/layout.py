@@ -21,7 +21,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     for name in (asked, *wanted):
         if name in available:
             return name
-    with_year = [name for name in available if name.rstrip("0123456789") in wanted]
+    with_year = [name for name in available if name.rstrip("0123456789_") in wanted]
     if len(with_year) == 1:
         return with_year[0]
     if not available:
@@ -31,10 +31,9 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
 
 def inside(root: Path, *parts: str) -> Path | None:
     """root/parts, or None where that would leave the data set's folder: annotations come from strangers."""
-    path = os.path.normpath(os.path.join(root, *(part.replace("\\", "/") for part in parts)))
-    if "\0" in path or not path.startswith(os.path.join(os.path.normpath(root), "")):
-        return None
-    return Path(path)
+    path = os.path.abspath(os.path.join(root, *(part.replace("\\", "/") for part in parts)))
+    stays = os.path.join(path, "").startswith(os.path.join(os.path.abspath(root), ""))
+    return Path(path) if stays and "\0" not in path else None
 
 
 def is_image(path: Path) -> bool:

@@ -22,7 +22,7 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
-    """[function(item) for item in items] in threads, in order: for work that waits for the disk or leaves Python's lock."""
+    """[function(item) for item in items] in threads: for work that waits for the disk or leaves Python's lock."""
     if len(items) < 16:
         return [function(item) for item in items]
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -66,7 +66,7 @@ def assemble(
         faults += raw.faults
         key = raw.image or raw.name
         if key in seen:
-            faults.append(Fault(raw.file, "duplicate image", f"{raw.name} is listed twice", "second left out"))
+            faults.append(Fault(raw.file, "duplicate image", f"{raw.name} is listed twice", "image left out"))
             continue
         seen[key] = True
         if header.error or 0 in header.size:
@@ -74,6 +74,9 @@ def assemble(
             faults.append(Fault(_image_file(raw), "corrupt image", detail, "image left out"))
             continue
         samples.append(_clean(raw, header, index, class_names, faults))
+    if len({sample.image_id for sample in samples}) < len(samples):  # several files of one data set count from 1 each
+        for index, sample in enumerate(samples):
+            sample.image_id = index
     return Annotations(samples=samples, class_names=class_names, split=split, faults=faults)
 
 
@@ -121,8 +124,8 @@ def _clean(raw: RawImage, header: Header, index: int, class_names: list[str], fa
     report(twice, "duplicate box", left_out, lambda i: f"{show(i)} is there twice")
     bad |= twice
     report(~bad & difficult, "difficult", "kept, evaluation ignores it", show)
-    report(~bad & crowd, "crowd", "kept, evaluation ignores it", show)
-    if n == 0 or bad.all():
+    report(~bad & crowd, "crowd", "kept for evaluation, not trained on", show)
+    if (n == 0 or bad.all()) and not any(fault.kind == "image without annotation" for fault in raw.faults):
         detail = "has no objects" if n == 0 else f"has no objects left of {n}"
         faults.append(Fault(raw.file, "no objects", f"{raw.name} {detail}", "image kept as background"))
 

@@ -1,6 +1,6 @@
 """PASCAL VOC folders: JPEGImages, Annotations (one XML an image), ImageSets/Main (one list of names a split).
 
-Boxes are 1-based and inclusive there (VOC devkit); 1 is taken from the minima only, which makes them 0-based and half-open.
+Boxes are 1-based and inclusive there (VOC devkit); 1 is taken from the minima only: they become 0-based and half-open.
 """
 
 import math
@@ -19,8 +19,8 @@ from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
 
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 NOT_FOR_CLASSES = re.compile(r"\s+(-1|0|1)$")  # VOC's lists of one class end each line in a flag
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -37,7 +37,7 @@ class Parsed:
 
 
 def find_root(folder: Path) -> Path | None:
-    """The folder that holds Annotations/ and JPEGImages/: `folder` itself or VOCdevkit/VOC20xx below it; None for others.
+    """The folder with Annotations/ and JPEGImages/: `folder` itself or VOCdevkit/VOC20xx below it; None for others.
 
     Raises:
         ValueError: where several years lie below and one has to be chosen.
@@ -136,9 +136,7 @@ def _wanted(root, lists, name, images, annotations, faults) -> list[str]:
                 Fault(file, "path outside", f"entry {number}: {line!r} leads out of the folder", "image left out")
             )
         elif key in wanted:
-            faults.append(
-                Fault(file, "duplicate image", f"entry {number}: {line!r} is listed twice", "second left out")
-            )
+            faults.append(Fault(file, "duplicate image", f"entry {number}: {line!r} is listed twice", "image left out"))
         else:
             wanted[key] = None
     return list(wanted)

@@ -1,0 +1,212 @@
+"""COCO folders: annotations/instances_<split>.json with the images beside it, or <split>/_annotations.coco.json.
+
+Boxes are [x, y, width, height] in 0-based pixels (cocodataset.org, "Data format"). Category ids may have gaps: they
+become labels 0..C-1 in the order of the ids.
+"""
+
+import json
+import mmap
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.annotations import Annotations, Fault
+from kzoo.data.readers.layout import inside, is_image, relative, resolve_split
+from kzoo.data.readers.progress import track
+from kzoo.data.readers.raw import RawImage, assemble
+
+ROBOFLOW = "_annotations.coco.json"
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """{split: JSON file}, {} for a folder of another layout. A file without a split in its name is the split ""."""
+    if folder.is_file():
+        return {_split_name(folder): folder} if folder.suffix == ".json" and _is_coco(folder) else {}
+    files = sorted((folder / "annotations").glob("*.json")) or sorted(folder.glob("*.json"))
+    # COCO keeps captions and keypoints of the same images beside the instances.
+    files = [f for f in files if f.name.startswith("instances_")] or files
+    files += sorted(folder.glob(f"*/{ROBOFLOW}"))
+    return {_split_name(file): file for file in files if _is_coco(file)}
+
+
+def read(folder: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
+    """Reads a COCO folder or one COCO file; see `kzoo.data.readers.read`."""
+    files = find(folder)
+    root = folder if folder.is_dir() else _root_of_file(folder)
+    name = None if split is None else resolve_split(split, [s for s in files if s], folder)
+    wanted = files if name is None else {name: files[name]}
+    faults: list[Fault] = []
+    contents = {part: _load(file, root, faults) for part, file in wanted.items()}
+    if not any(contents.values()):
+        raise ValueError(f"{folder}: {faults[0].file} cannot be read: {faults[0].detail}.")
+    # Ids must not depend on the split, so categories are collected over all files.
+    categories = [contents[part]["categories"] if contents.get(part) else _categories(files[part]) for part in files]
+    own_names = _names(categories)
+    names = list(class_names or own_names)
+    raws: list[RawImage] = []
+    for part, content in contents.items():
+        if content:
+            found = _images(content, part, files[part], root, names, faults)
+            if name is None:
+                faults += _unlisted(found, contents, root)
+            raws += found
+    return assemble(raws, names, name, faults)
+
+
+def _load(file: Path, root: Path, faults: list[Fault]) -> dict | None:
+    try:
+        content = json.loads(file.read_bytes())
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+        ):
+            raise ValueError("it has no lists named images, annotations and categories")
+    except (ValueError, RecursionError, OSError) as error:
+        faults.append(Fault(relative(file, root), "unreadable annotation", str(error), "images left out"))
+        return None
+    return content
+
+
+def _categories(file: Path) -> list[dict]:
+    """The categories of a file that is not read otherwise: they stand together, and the rest may be half a gigabyte."""
+    try:
+        with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            for match in re.finditer(rb'"categories"\s*:\s*(?=\[)', text):
+                found, _ = json.JSONDecoder().raw_decode(text[match.end() : match.end() + (1 << 22)].decode())
+                if all(isinstance(c, dict) and "id" in c and "name" in c for c in found):
+                    return found
+    except (ValueError, OSError):
+        pass
+    return []  # broken: said where that split is read
+
+
+def _names(categories: list[list[dict]]) -> list[str]:
+    """Class names in the order of their ids, over all files."""
+    smallest: dict[str, int] = {}
+    for category in (c for file in categories for c in file):
+        if isinstance(category, dict) and isinstance(category.get("id"), int) and "name" in category:
+            text = str(category["name"])
+            smallest[text] = min(category["id"], smallest.get(text, category["id"]))
+    return sorted(smallest, key=lambda text: (smallest[text], text))
+
+
+def _images(content: dict, split: str, file: Path, root: Path, names: list[str], faults: list[Fault]) -> list[RawImage]:
+    shown = relative(file, root)
+    position = {text: i for i, text in enumerate(names)}
+    texts = {c.get("id"): str(c.get("name")) for c in content["categories"] if isinstance(c, dict)}
+    by_image = defaultdict(list)
+    for annotation in content["annotations"]:
+        key = annotation.get("image_id") if isinstance(annotation, dict) else None
+        by_image[key if isinstance(key, int | str) else None].append(annotation)
+    folders = _image_folders(root, split, file)
+    raws, seen = [], set()
+    for entry in track(content["images"], f"reading {file.name}", len(content["images"])):
+        image_id, filename = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(filename, str) or not isinstance(image_id, int | str):
+            detail = f"the image entry {str(entry)[:80]} lacks an id or a file_name"
+            faults.append(Fault(shown, "unreadable annotation", detail, "image left out"))
+            continue
+        if image_id in seen:
+            detail = f"image id {image_id} is there twice, the second time for {filename}"
+            faults.append(Fault(shown, "duplicate image", detail, "image left out"))
+            continue
+        seen.add(image_id)
+        path = _locate(filename, folders, root)
+        if path is None:
+            faults.append(Fault(shown, "path outside", f"{filename!r} leads out of the folder", "image left out"))
+        elif not path.is_file():
+            faults.append(Fault(shown, "missing image", f"there is no {filename}", "image left out"))
+        else:
+            objects = by_image.get(image_id, [])
+            raws.append(_raw(entry, path, objects, shown, relative(path, root), texts, position, split))
+    for image_id in by_image.keys() - seen:
+        for annotation in by_image[image_id]:
+            number = annotation.get("id") if isinstance(annotation, dict) else annotation
+            detail = f"annotation {number}: there is no image with id {image_id!r}"
+            faults.append(Fault(shown, "annotation without image", detail, "box left out"))
+    return raws
+
+
+def _raw(
+    entry, path: Path, objects: list[dict], file: str, name: str, texts: dict, position: dict, split: str
+) -> RawImage:
+    boxes = np.array([_corners(o.get("bbox")) for o in objects], np.float64).reshape(-1, 4)
+    categories = [o.get("category_id") for o in objects]
+    written = [texts.get(c, f"category {c}") for c in categories]
+    size = (entry.get("height"), entry.get("width"))
+    return RawImage(
+        image=path,
+        name=name,
+        file=file,
+        boxes=boxes,
+        labels=np.array([position.get(texts[c], -1) if c in texts else -1 for c in categories], np.int64),
+        texts=written,
+        where=[f"annotation {o.get('id')} of {name}" for o in objects],
+        crowd=np.array([bool(o.get("iscrowd")) for o in objects], bool),
+        area=np.array([_number(o.get("area")) for o in objects], np.float64),
+        stated_size=None if None in size else tuple(int(v) if isinstance(v, int | float) else 0 for v in size),
+        splits=(split,) if split else (),
+        image_id=entry["id"] if isinstance(entry["id"], int) else None,
+    )
+
+
+def _image_folders(root: Path, split: str, file: Path) -> list[Path]:
+    short = split.rstrip("0123456789_")
+    names = [split, f"images/{split}", short, f"images/{short}", "images", "JPEGImages", "data", f"{split}/images", "."]
+    places = [root / name for name in names] + [file.parent, file.parent / "images"]
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def _locate(filename: str, folders: list[Path], root: Path) -> Path | None:
+    """The image, or where it would have been; None if every reading of its name leads out of the data set's folder."""
+    paths = [path for folder in folders if (path := inside(root, str(folder.relative_to(root)), filename)) is not None]
+    return next((path for path in paths if path.is_file()), paths[0] if paths else None)
+
+
+def _unlisted(raws: list[RawImage], contents: dict, root: Path) -> list[Fault]:
+    """Images that lie among the listed ones, but are listed in no file."""
+    listed = {
+        Path(str(entry.get("file_name"))).name
+        for content in contents.values()
+        for entry in (content or {}).get("images", [])
+        if isinstance(entry, dict)
+    }
+    folders = {raw.image.parent for raw in raws}
+    strangers = [p for f in sorted(folders) for p in sorted(f.iterdir()) if is_image(p) and p.name not in listed]
+    detail = "no annotation file lists it"
+    return [Fault(relative(p, root), "image without annotation", detail, "image left out") for p in strangers]
+
+
+def _corners(bbox: object) -> list[float]:
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return [np.nan] * 4
+    x, y, width, height = map(_number, bbox)
+    return [x, y, x + width, y + height]
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:  # JSON's whole numbers have no end
+        return np.nan
+
+
+def _split_name(file: Path) -> str:
+    if file.name == ROBOFLOW:
+        return file.parent.name if file.parent.name in ("train", "valid", "val", "test") else ""
+    name = re.sub(r"^(instances|annotations)_?|_?annotations(\.coco)?$", "", file.stem)
+    return "" if name in ("coco", "labels", "_") else name
+
+
+def _root_of_file(file: Path) -> Path:
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
+def _is_coco(file: Path) -> bool:
+    if file.name.startswith("instances_") or file.name == ROBOFLOW or file.parent.name == "annotations":
+        return True
+    if file.stat().st_size == 0:
+        return False
+    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return all(text.find(f'"{key}"'.encode()) >= 0 for key in ("images", "annotations", "categories"))
