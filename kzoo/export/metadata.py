@@ -74,13 +74,14 @@ def read_metadata(path: str | Path) -> dict:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Give a .tflite file or a SavedModel folder.")
-    if not zipfile.is_zipfile(path):
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if FILE_NAME in names:
-            return json.loads(archive.read(FILE_NAME))
-        if LABELS_NAME in names:
-            class_names = archive.read(LABELS_NAME).decode("utf-8").splitlines()
-            return {"class_names": class_names, "num_classes": len(class_names)}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if FILE_NAME in names:
+                return json.loads(archive.read(FILE_NAME))
+            if LABELS_NAME in names:
+                class_names = archive.read(LABELS_NAME).decode("utf-8").splitlines()
+                return {"class_names": class_names, "num_classes": len(class_names)}
+    except zipfile.BadZipFile:  # no archive behind the model
+        pass
     return {}

@@ -22,8 +22,8 @@ def load(path: str | Path, threads: int | None = None):
 
     Args:
         path: a .tflite file, a SavedModel folder, a .keras file, or a run folder (its `best.keras`).
-        threads: threads of the LiteRT interpreter; all cores by default. The other formats follow TensorFlow's
-            settings.
+        threads: threads of the LiteRT interpreter; by default all cores, four at most. The other formats follow
+            TensorFlow's settings.
 
     Returns:
         A detector: `detect(images)` takes RGB pixels 0..255, an array (B, H, W, 3) of any integer or float dtype and
@@ -96,7 +96,7 @@ class LiteRTDetector(FileDetector):
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}.")
         try:
-            self._interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
+            self._interpreter = Interpreter(str(path), num_threads=threads or min(4, os.cpu_count() or 1))
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: not a LiteRT model that runs here ({error}). Export it again.") from error

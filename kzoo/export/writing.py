@@ -83,8 +83,14 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         fresh = work / "new"
         fresh.mkdir()
         yield fresh
-        if path.exists():
+        had_one = path.exists()
+        if had_one:
             os.replace(path, work / "old")
-        os.replace(fresh, path)
+        try:
+            os.replace(fresh, path)
+        except OSError:
+            if had_one:
+                os.replace(work / "old", path)
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)

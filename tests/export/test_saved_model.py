@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo import export
+from kzoo.export import writing
 
 
 def test_signatures_take_float_and_byte_images_in_batches_of_any_size(model, data, saved_model_folder):
@@ -43,3 +44,17 @@ def test_a_file_or_a_folder_of_something_else_is_left_alone(model, tmp_path):
     with pytest.raises(ValueError, match="this is a file"):
         export.saved_model(model, tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+
+    def write():
+        with writing.new_folder(tmp_path / "out") as folder:
+            (folder / "half").write_text("new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
