@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
-        if debug:
+        if debug and not hasattr(error, "format_message"):
             raise
         return _explain(error)
 
@@ -88,11 +88,9 @@ def _explain(error: Exception) -> int:
     if hasattr(error, "format_message"):  # a fault of the arguments, found by the parser
         text = error.format_message()
         context = getattr(error, "ctx", None)
-        if text:
+        if text:  # empty where there are no arguments at all: the parser has printed the help
             path = context.command_path if context is not None else "kzoo"
             console.error(f"{text if text.endswith(('.', '?')) else text + '.'} See: {path} --help")
-        elif context is not None:  # no arguments at all: the parser has printed the help
-            console.say(context.get_help())
         return getattr(error, "exit_code", 2)
     if type(error).__name__ == "Abort":
         return 130

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -65,27 +66,36 @@ def quiet_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def quiet_native(debug: bool | None = None) -> Iterator[None]:
+def quiet_native() -> Iterator[None]:
     """Hides what C++ libraries write to stderr around loading and converting: it is no news for the user.
 
     Python's own stderr is what it was: errors and warnings of kzoo still show. With --debug nothing is hidden.
     """
-    if debug if debug is not None else os.environ.get("KZOO_DEBUG"):
+    if os.environ.get("KZOO_DEBUG"):
         yield
         return
     try:
-        number = 2
-        saved = os.dup(number)
+        saved = os.dup(2)
     except OSError:  # no stderr at all, as in some services
         yield
         return
-    python_stderr, err.file = sys.stderr, os.fdopen(os.dup(saved), "w", buffering=1)
+    python_stderr = sys.stderr
+    if _is_native(python_stderr):  # else something else captures it already
+        sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1)
     with tempfile.TemporaryFile() as hidden:
         try:
-            os.dup2(hidden.fileno(), number)
+            os.dup2(hidden.fileno(), 2)
             yield
         finally:
-            os.dup2(saved, number)
+            os.dup2(saved, 2)
             os.close(saved)
-            err.file.close()
-            err.file = python_stderr
+            if sys.stderr is not python_stderr:
+                sys.stderr.close()
+                sys.stderr = python_stderr
+
+
+def _is_native(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.fileno() == 2
+    except (OSError, ValueError):  # an object in memory has no number
+        return False
