@@ -9,6 +9,7 @@ from kzoo.training import TrainConfig
 
 def test_what_is_saved_is_read_back(tmp_path):
     config = TrainConfig(data="bccd", image_size=(160, 200), backbone="tiny", ema=0.99, val_split=0.1, name="zellen-ä")
+    config.augment, config.model_options = ["flip"], {"width": 0.5}
     config.save(tmp_path / "config.yaml")
     assert TrainConfig.load(tmp_path / "config.yaml") == config
 
@@ -40,6 +41,9 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one():
         ("warmup_epochs", -1, ">= 0"),
         ("image_size", (300, 300, 3), "height, width"),
         ("image_size", "big", "height, width"),
+        ("backbone", 50, "text"),
+        ("model_options", ["width"], "names and values"),
+        ("augment", None, "true, false"),
         ("limit", 0, "1, 2, 3"),
         ("val_split", 1.0, "fraction"),
         ("xla", "yes", "'auto'"),

@@ -112,9 +112,10 @@ def test_a_wrong_setting_makes_no_run_folder(tmp_path):
 def test_a_log_has_one_line_an_epoch_with_losses_rate_and_time_left(tmp_path, capsys):
     train(StandIn(), Batches, validation=Batches(shuffle=False), run_dir=tmp_path, epochs=2)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("run folder:")
-    for number, line in enumerate(lines[1:], start=1):
+    assert lines[3].startswith("all epochs done; best epoch")
+    for number, line in enumerate(lines[1:3], start=1):
         assert line.startswith(f"epoch {number}/2  ")
         for part in ("class_loss ", "box_loss ", "val_loss ", "learning_rate ", " left"):
             assert part in line

@@ -17,7 +17,7 @@ import pytest
 from training_standin import Batches, StandIn
 
 from kzoo.training import Run, train
-from kzoo.training.run import precision_policy
+from kzoo.training.network import precision_policy
 
 SETTINGS = {"seed": 3, "ema": 0.9, "epochs": 4, "learning_rate": 1e-2, "quiet": True}
 

@@ -109,3 +109,9 @@ def test_classes_without_a_box_are_named():
     assert "No training box of dog:" in missing_classes([np.array([0]), np.array([2, 2])], names)
     assert "no box at all" in missing_classes([np.zeros(0, int)], names)
     assert "no box at all" in missing_classes([], names)
+
+
+@pytest.mark.parametrize(("ema", "warned"), [(0.0, False), (0.5, False), (0.999, True)])
+def test_an_average_longer_than_the_training_is_warned_of(tmp_path, capsys, ema, warned):
+    train(StandIn(), Batches, run_dir=tmp_path, epochs=5, ema=ema)
+    assert ("ema=0.999 averages over about 1000 steps, the whole training has 15" in capsys.readouterr().out) is warned

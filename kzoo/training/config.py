@@ -28,7 +28,7 @@ class TrainConfig:
     Attributes:
         model: a name of `kzoo.models.names()`.
         data: a data set's name or path, as `kzoo.data.load` takes it.
-        split: the split to train on.
+        split: the split to train on; None is all of a data set without splits.
         val_split: the split that scores each epoch and picks best.keras; a fraction (0.1) holds out so much of the
             training images instead; None trains without validation.
         backbone: a name of `kzoo.backbones`; None is the model's own.
@@ -49,9 +49,11 @@ class TrainConfig:
         seed: for weights, shuffling, augmentation and dropout.
         validate_every: epochs between validations; the last epoch always validates.
         early_stopping: stop after so many epochs without a better val_mAP; 0 never stops early.
-        augment: whether training images are augmented.
+        augment: True for the SSD paper's augmentation, False for none, or a preset's name or a list of augmentations
+            (see `kzoo.data.augment`).
         tensorboard: write TensorBoard logs into the run folder.
         xla: "auto" compiles where an accelerator is present (on the CPU it trains several times slower), True or False.
+        model_options: further arguments of the model's constructor, as {"frozen_stages": 2}.
         limit: use only so many training images; None uses all.
         run_dir: the folder of all runs.
         name: the run's folder in it, numbered when taken; None takes the model's name.
@@ -59,7 +61,7 @@ class TrainConfig:
 
     model: str = "ssd"
     data: str = ""
-    split: str = "train"
+    split: str | None = "train"
     val_split: str | float | None = "val"
     backbone: str | None = None
     weights: str | None = None
@@ -77,9 +79,10 @@ class TrainConfig:
     seed: int = 0
     validate_every: int = 1
     early_stopping: int = 0
-    augment: bool = True
+    augment: bool | str | list[str] = True
     tensorboard: bool = False
     xla: bool | str = "auto"
+    model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: int | None = None
     run_dir: str = "runs"
     name: str | None = None
@@ -97,6 +100,12 @@ class TrainConfig:
         for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, key) not in valid:
                 raise ValueError(unknown_name(key, getattr(self, key), valid))
+        for key in ("model", "data", "split", "backbone", "weights", "run_dir", "name"):
+            optional = key in ("split", "backbone", "weights", "name")
+            value = getattr(self, key)
+            _require(isinstance(value, str) or (optional and value is None), key, value, "text")
+        _require(isinstance(self.model_options, dict), "model_options", self.model_options, "names and values")
+        _require(isinstance(self.augment, bool | str | list | tuple), "augment", self.augment, "true, false or names")
         for key in ("epochs", "batch_size", "validate_every"):
             _require(_is_int(getattr(self, key)) and getattr(self, key) >= 1, key, getattr(self, key), "1, 2, 3, ...")
         for key in ("early_stopping", "seed"):
@@ -142,9 +151,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain numbers, strings and lists."""
         settings = dataclasses.asdict(self)
-        if isinstance(self.image_size, tuple):
-            settings["image_size"] = list(self.image_size)
-        return settings
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
     def save(self, path: str | Path) -> None:
         """Writes the settings as YAML."""

@@ -1,9 +1,8 @@
 """`train`: from settings to a run folder, around plain `compile` and `fit`; and the same from where a run stopped."""
 
-import contextlib
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import keras
 from keras import ops
 from rich.console import Console
 
+from kzoo.messages import missing_package
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import (
     CONFIG,
     ENVIRONMENT,
     Run,
-    accelerators,
     environment,
     load_network,
     new_folder,
@@ -25,15 +24,14 @@ from kzoo.training.folder import (
     write_json,
 )
 from kzoo.training.keeper import Keeper, State, seed_variables
+from kzoo.training.network import compile_for_training, create, image_size_of, load_all, precision_policy
 from kzoo.training.progress import EpochProgress
-from kzoo.training.schedule import build_optimizer, build_schedule
+from kzoo.training.schedule import build_schedule
 from kzoo.training.sources import Source, note_left_out, open_data
-from kzoo.training.transfer import load_matching_weights
-from kzoo.training.watch import StopAtNaN, WarnNothingMatched, missing_classes
+from kzoo.training.watch import StopAtNaN, WarnNothingMatched, long_average, missing_classes
 
 # What may differ when a run goes on: nothing that its weights so far depend on. More epochs stretch the schedule.
 CHANGEABLE = ("early_stopping", "epochs", "tensorboard", "validate_every", "xla")
-DEFAULT_IMAGE_SIZE = (300, 300)
 
 
 def train(
@@ -77,15 +75,18 @@ def train(
         return _resume(resume, model, data, validation, callbacks, console, settings)
     config, data = _configure(model, data, settings)
     keras.utils.set_random_seed(config.seed)
-    size = _image_size(config, model)
+    size = image_size_of(config, model)
     source, val = open_data(config, data, validation, size, start_epoch=0)
-    network = model if isinstance(model, keras.Model) else _create(config, source, size, console)
+    if isinstance(model, keras.Model):
+        network = model
+    else:
+        network = create(config, getattr(source.dataset, "class_names", None), size, partial(_say, console))
     run = new_folder(config.run_dir, config.name or config.model)
     config.save(run.folder / CONFIG)
     write_json(run.folder / ENVIRONMENT, environment())
-    _compile(network, config, source.steps)
+    compile_for_training(network, config, source.steps)
     left_out = note_left_out(source.annotations, run)
-    for warning in (left_out, _missing(source)):
+    for warning in (left_out, _missing(source), long_average(config, source.steps)):
         if warning:
             _warn(console, warning)
     return _fit(run, config, State(seed=config.seed, steps=source.steps), network, source, val, callbacks, console)
@@ -96,7 +97,7 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     config = _changed(run, settings, model, data)
     state = State(**read_state(run))
     if state.epoch >= config.epochs or (state.stopped == "no better score" and not _waits_longer(state, config)):
-        console.print(f"{run} is complete after epoch {state.epoch} ({state.stopped}); more epochs continue it.")
+        _say(console, f"{run} is complete after epoch {state.epoch} ({state.stopped}); more epochs continue it.")
         return run
     state.stopped = ""
     if data is None and not config.data:
@@ -104,11 +105,11 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     keras.utils.set_random_seed(config.seed)
     with precision_policy(config.precision):  # a network's config does not hold it
         network = load_network(run.last)
-    size = getattr(network, "image_size", None) or _image_size(config, None)
+    size = getattr(network, "image_size", None) or image_size_of(config, None)
     data = None if isinstance(data, str | Path) else data
     source, val = open_data(config, data, validation, size, start_epoch=state.epoch)
-    _compile(network, config, source.steps)
-    _load_all(network, run)
+    compile_for_training(network, config, source.steps)
+    load_all(network, run)
     if state.steps != source.steps:
         changed = f"The training data has changed: {source.steps} steps an epoch, {state.steps} when the run stopped."
         _warn(console, f"{changed} The learning rate follows the new number.")
@@ -118,18 +119,6 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     config.save(run.folder / CONFIG)
     remove_leftovers(run)
     return _fit(run, config, state, network, source, val, callbacks, console)
-
-
-def _load_all(network: keras.Model, run: Run) -> None:
-    """Loads the weights and every variable of the optimizer from last.keras."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Skipping variable loading for optimizer")  # Keras only warns
-        try:
-            network.load_weights(run.last)
-        except UserWarning as error:
-            raise ValueError(
-                f"{run.last}: the optimizer's state does not fit ({error}). Was the run's config.yaml edited?"
-            ) from error
 
 
 def _fit(
@@ -152,8 +141,8 @@ def _fit(
         WarnNothingMatched(lambda text: _warn(console, text)),
     ]
     if config.tensorboard:
-        callbacks = [*callbacks, keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)]
-    console.print(f"run folder: {run}", highlight=False, soft_wrap=True)
+        callbacks = [*callbacks, _tensorboard(run)]
+    _say(console, f"run folder: {run}")
     try:
         network.fit(
             source.dataset,
@@ -167,10 +156,19 @@ def _fit(
         )
     except KeyboardInterrupt:
         progress.close()
-        console.print(f"Stopped after {state.epoch} whole epochs: continue with resume={str(run)!r}.", soft_wrap=True)
+        kept = run.state.get("epoch", 0)
+        _say(console, f"Stopped after {kept} whole epochs: continue with resume={str(run)!r}.")
         raise
     finally:
         progress.close()
+    scored = (
+        ""
+        if state.best_score is None
+        else f" ({'val_mAP' if hasattr(network, 'detect') else 'score'} {state.best_score:.4g})"
+    )
+    console.print(
+        f"{state.stopped}; best epoch {state.best_epoch}{scored}: {run.best}", highlight=False, soft_wrap=True
+    )
     return run
 
 
@@ -211,63 +209,11 @@ def _waits_longer(state: State, config: TrainConfig) -> bool:
     return config.early_stopping == 0 or state.waited < config.early_stopping
 
 
-def _image_size(config: TrainConfig, model: Any) -> tuple[int, int]:
-    """(height, width) from the settings, the network, or the size in the model's name ("ssd512")."""
-    size = config.image_size or getattr(model, "image_size", None)
-    if size is None:
-        named = re.search(r"\d{3,}$", config.model)
-        size = int(named.group()) if named else DEFAULT_IMAGE_SIZE
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _create(config: TrainConfig, source: Source, size: tuple[int, int], console: Console) -> keras.Model:
-    import kzoo.models
-
-    class_names = getattr(source.dataset, "class_names", None)
-    if class_names is None:
-        raise ValueError(
-            f"The training data has no class_names. Received: {type(source.dataset).__name__}. Set "
-            "dataset.class_names, or give the model itself instead of its name."
-        )
-    # A whole trained detector, against the weights of a backbone, which `create` reads itself.
-    whole = config.weights is not None and (config.weights.endswith(".keras") or Path(config.weights).is_dir())
-    arguments = {"backbone": config.backbone} if config.backbone is not None else {}
-    with precision_policy(config.precision):
-        network = kzoo.models.create(
-            config.model,
-            num_classes=len(class_names),
-            image_size=size,
-            weights=None if whole else config.weights,
-            class_names=list(class_names),
-            **arguments,
-        )
-    if whole:
-        console.print(
-            str(load_matching_weights(network, config.weights)), highlight=False, markup=False, soft_wrap=True
-        )
-    return network
-
-
-@contextlib.contextmanager
-def precision_policy(name: str) -> Iterator[None]:
-    """Layers made inside get this dtype policy; afterwards the global policy is what it was."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _compile(network: keras.Model, config: TrainConfig, steps: int) -> None:
-    """Compiles with the optimizer of `config`, and makes the optimizer's variables."""
-    xla = config.xla
-    if keras.backend.backend() == "jax":
-        xla = "auto"  # JAX always compiles
-    elif xla == "auto" and not accelerators():
-        xla = False  # on the CPU XLA trains convolutions up to twelve times slower
-    network.compile(optimizer=build_optimizer(config, network, steps), jit_compile=xla)
-    network.optimizer.build(network.trainable_variables)
+def _tensorboard(run: Run) -> keras.callbacks.Callback:
+    for package in ("tensorboard", "tensorflow"):  # Keras writes its logs by TensorFlow, on any backend
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(missing_package(package, package, "tensorboard=True"))
+    return keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)
 
 
 def _validation(network: keras.Model, val: Any) -> Callable[[keras.Model, int, dict[str, Any]], None]:
@@ -295,5 +241,9 @@ def _missing(source: Source) -> str | None:
     return missing_classes([sample.labels for sample in annotations.samples], annotations.class_names)
 
 
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
 def _warn(console: Console, text: str) -> None:
-    console.print(f"Warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    _say(console, f"Warning: {text}", style="yellow")

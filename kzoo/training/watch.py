@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.training.config import TrainConfig
+
 NAMES_SHOWN = 8
 
 
@@ -123,6 +125,17 @@ def missing_classes(labels: Sequence[np.ndarray], class_names: Sequence[str]) ->
     if len(missing) == len(class_names):
         return "The training images hold no box at all: the network can only learn background. Check paths and split."
     return f"No training box of {shortened(missing)}: the network cannot learn what it never sees."
+
+
+def long_average(config: TrainConfig, steps: int) -> str | None:
+    """A warning where the moving average would hardly leave the first weights behind."""
+    total = steps * config.epochs
+    if config.ema == 0 or 1 / (1 - config.ema) <= total / 5:
+        return None
+    return (
+        f"ema={config.ema} averages over about {round(1 / (1 - config.ema))} steps, the whole training has {total}: "
+        f"the average lags far behind. Try ema={max(0.0, 1 - 10 / total):.3g} or more epochs."
+    )
 
 
 def shortened(names: Sequence[str]) -> str:

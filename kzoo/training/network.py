@@ -1,0 +1,87 @@
+"""The network of a training: made or loaded under the right precision, compiled with the right optimizer."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo.training.config import TrainConfig
+from kzoo.training.folder import Run, accelerators
+from kzoo.training.schedule import build_optimizer
+from kzoo.training.transfer import load_matching_weights
+
+DEFAULT_IMAGE_SIZE = (300, 300)
+
+
+def image_size_of(config: TrainConfig, model: Any) -> tuple[int, int]:
+    """(height, width) from the settings, the network, or the size in the model's name ("ssd512")."""
+    size = config.image_size or getattr(model, "image_size", None)
+    if size is None:
+        named = re.search(r"\d{3,}$", config.model)
+        size = int(named.group()) if named else DEFAULT_IMAGE_SIZE
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def create(
+    config: TrainConfig, class_names: Sequence[str] | None, size: tuple[int, int], say: Callable[[str], None]
+) -> keras.Model:
+    """Makes the network that `config` names; `say` is told what weights of another run were taken over."""
+    import kzoo.models
+
+    if class_names is None:
+        raise ValueError("The training data has no class_names: set dataset.class_names, or give the model itself.")
+    # A whole trained detector, against the weights of a backbone, which `create` reads itself.
+    whole = config.weights is not None and (config.weights.endswith(".keras") or Path(config.weights).is_dir())
+    arguments = dict(config.model_options)
+    if config.backbone is not None:
+        arguments["backbone"] = config.backbone
+    with precision_policy(config.precision):
+        network = kzoo.models.create(
+            config.model,
+            num_classes=len(class_names),
+            image_size=size,
+            weights=None if whole else config.weights,
+            class_names=list(class_names),
+            **arguments,
+        )
+    if whole:
+        say(str(load_matching_weights(network, config.weights)))
+    return network
+
+
+@contextlib.contextmanager
+def precision_policy(name: str) -> Iterator[None]:
+    """Layers made inside get this dtype policy; afterwards the global policy is what it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_for_training(network: keras.Model, config: TrainConfig, steps: int) -> None:
+    """Compiles with the optimizer of `config`, and makes the optimizer's variables."""
+    xla = config.xla
+    if keras.backend.backend() == "jax":
+        xla = "auto"  # JAX always compiles
+    elif xla == "auto" and not accelerators():
+        xla = False  # on the CPU XLA trains convolutions up to twelve times slower
+    network.compile(optimizer=build_optimizer(config, network, steps), jit_compile=xla)
+    network.optimizer.build(network.trainable_variables)
+
+
+def load_all(network: keras.Model, run: Run) -> None:
+    """Loads the weights and every variable of the optimizer from last.keras."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Skipping variable loading for optimizer")  # Keras only warns
+        try:
+            network.load_weights(run.last)
+        except UserWarning as error:
+            raise ValueError(
+                f"{run.last}: the optimizer's state does not fit ({error}). Was the run's config.yaml edited?"
+            ) from error
