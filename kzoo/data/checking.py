@@ -1,6 +1,7 @@
 """The check before a training: reads a data set as training will, decodes every image, and reports every fault."""
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 from kzoo.data.annotations import Annotations, Fault, Sample
 from kzoo.data.readers import read
 from kzoo.data.readers.headers import decode_error
+from kzoo.data.readers.layout import relative
 from kzoo.data.readers.progress import map_in_threads
 
 UNIONS = {"trainval", "all", "full", "default"}  # splits that hold others on purpose
@@ -123,11 +125,11 @@ def check(
     sound, groups = [], defaultdict(list)
     for sample, (digest, error) in zip(annotations.samples, found, strict=True):
         if error:
-            faults.append(Fault(sample.name, "corrupt image", f"{sample.name}: {error}", "image left out"))
+            faults.append(Fault(_file(sample, source), "corrupt image", f"{sample.name}: {error}", "image left out"))
         else:
             sound.append(sample)
             groups[digest].append(sample)
-    faults += [fault for group in groups.values() for fault in _same_image(group)]
+    faults += [fault for group in groups.values() for fault in _same_image(group, source)]
     return _report(str(source), annotations, sound, faults)
 
 
@@ -141,7 +143,11 @@ def _fingerprint(sample: Sample) -> tuple[str, str | None]:
     return hashlib.sha256(content).hexdigest(), None if decoded else decode_error(content)
 
 
-def _same_image(group: list[Sample]) -> list[Fault]:
+def _file(sample: Sample, source: str | Path) -> str:
+    return sample.name if sample.image is None else relative(sample.image, Path(os.path.abspath(source)))
+
+
+def _same_image(group: list[Sample], source: str | Path) -> list[Fault]:
     """Faults of samples that show the same image."""
     faults = []
     first = group[0]
@@ -149,17 +155,17 @@ def _same_image(group: list[Sample]) -> list[Fault]:
         belongs = sorted(set(sample.splits) - UNIONS)
         if len(belongs) > 1:
             detail = f"{sample.name} is in {' and in '.join(belongs)}"
-            faults.append(Fault(sample.name, "image in two splits", detail, "kept"))
+            faults.append(Fault(_file(sample, source), "image in two splits", detail, "kept"))
         if sample is first:
             continue
         here, there = set(sample.splits) - UNIONS, set(first.splits) - UNIONS
         if here == there:
             detail = f"{sample.name} is the same image as {first.name}"
-            faults.append(Fault(sample.name, "duplicate image", detail, "kept"))
+            faults.append(Fault(_file(sample, source), "duplicate image", detail, "kept"))
         else:
             where = f" ({', '.join(sorted(here)) or 'no split'} and {', '.join(sorted(there)) or 'no split'})"
             detail = f"{sample.name} is the same image as {first.name}{where}"
-            faults.append(Fault(sample.name, "image in two splits", detail, "kept"))
+            faults.append(Fault(_file(sample, source), "image in two splits", detail, "kept"))
     return faults
 
 

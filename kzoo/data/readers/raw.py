@@ -45,6 +45,7 @@ class RawImage:
     pixels: bytes | None = None
     splits: tuple[str, ...] = ()
     image_id: int | None = None
+    image_file: str | None = None  # the image as faults show it; None: its name
     faults: list[Fault] = field(default_factory=list)  # found by the reader in this image's annotation
 
 
@@ -71,17 +72,13 @@ def assemble(
         seen[key] = True
         if header.error or 0 in header.size:
             detail = f"{raw.name}: {header.error or 'the image has no pixels'}"
-            faults.append(Fault(_image_file(raw), "corrupt image", detail, "image left out"))
+            faults.append(Fault(raw.image_file or raw.name, "corrupt image", detail, "image left out"))
             continue
         samples.append(_clean(raw, header, index, class_names, faults))
     if len({sample.image_id for sample in samples}) < len(samples):  # several files of one data set count from 1 each
         for index, sample in enumerate(samples):
             sample.image_id = index
     return Annotations(samples=samples, class_names=class_names, split=split, faults=faults)
-
-
-def _image_file(raw: RawImage) -> str:
-    return raw.name if raw.image is not None else raw.file
 
 
 def _clean(raw: RawImage, header: Header, index: int, class_names: list[str], faults: list[Fault]) -> Sample:
@@ -151,7 +148,7 @@ def _oriented(raw: RawImage, header: Header, boxes: np.ndarray, faults: list[Fau
     (height, width), stated = header.size, raw.stated_size
     if header.orientation != 1:
         detail = f"{raw.name} has EXIF orientation {header.orientation}"
-        faults.append(Fault(_image_file(raw), "EXIF rotation", detail, "image turned upright"))
+        faults.append(Fault(raw.image_file or raw.name, "EXIF rotation", detail, "image turned upright"))
     if stated is None or stated == header.size:
         return boxes
     sizes = f"{stated[1]}x{stated[0]}, the image has {width}x{height}"

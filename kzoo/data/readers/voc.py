@@ -168,6 +168,7 @@ def _raw(one: Parsed, image: Path, root: Path, path: Path, ids: dict, splits: tu
     return RawImage(
         image=image,
         name=image.name,
+        image_file=relative(image, root),
         file=relative(path, root),
         boxes=corners,
         labels=np.array([ids.get(name, -1) for name in names], np.int64),
