@@ -1,6 +1,9 @@
 """Non-maximum suppression: greedy, per class or class-agnostic, batched, with outputs of fixed size."""
 
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 from kzoo import boxes as box_ops
@@ -115,10 +118,9 @@ def _separate_classes(boxes, labels, num_classes: int):
     low = ops.min(boxes, axis=(1, 2), keepdims=True)
     extent = ops.max(boxes, axis=(1, 2), keepdims=True) - low
     boxes = (boxes - low) / ops.maximum(extent, 1e-6)  # IoU does not change with the unit of length
-    side = int(num_classes**0.5 - 1e-9) + 1
-    column, row = labels % side - side // 2, labels // side - side // 2
-    tile = ops.cast(ops.stack([column, row, column, row], axis=-1), "float32")
-    return boxes + 2.0 * tile
+    side = math.isqrt(num_classes - 1) + 1
+    tiles = np.array([(label % side - side // 2, label // side - side // 2) * 2 for label in range(num_classes)])
+    return boxes + ops.take(ops.convert_to_tensor(2.0 * tiles, "float32"), labels, axis=0)
 
 
 def _greedy(boxes, scores, iou_threshold, score_threshold, max_detections):
