@@ -125,7 +125,7 @@ def test_a_log_has_one_line_an_epoch_with_losses_rate_and_time_left(tmp_path, ca
 
 def test_a_terminal_gets_a_bar_with_losses_and_learning_rate():
     text = io.StringIO()
-    progress = EpochProgress(3, 2, Console(file=text, force_terminal=True, width=200), rate=lambda epoch, step: 0.125)
+    progress = EpochProgress(3, 2, Console(file=text, force_terminal=True, width=80), rate=lambda epoch, step: 0.125)
     progress.on_epoch_begin(0)
     progress.on_train_batch_end(0, {"class_loss": 1.5})
     progress.bar.refresh()

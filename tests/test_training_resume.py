@@ -126,6 +126,12 @@ def test_early_stopping_counts_across_a_resume(tmp_path):
     assert longer.state["epoch"] == 6
 
 
+def test_early_stopping_judges_only_where_there_is_a_validation(tmp_path):
+    settings = {**SETTINGS, "epochs": 20, "early_stopping": 2, "validate_every": 3, "learning_rate": 1e-30, "ema": 0.0}
+    run = train(make(norm=False), Batches, validation=fixed(), run_dir=tmp_path, **settings)
+    assert (run.state["best_epoch"], run.state["epoch"], run.state["stopped"]) == (3, 6, "no better score")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "text"])
 def test_a_damaged_checkpoint_is_named_with_a_way_out(tmp_path, damage):
     run = train(make(), Batches, run_dir=tmp_path, **{**SETTINGS, "epochs": 1})

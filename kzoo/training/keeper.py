@@ -93,13 +93,15 @@ class Keeper(keras.callbacks.Callback):
         state = self.state
         state.epoch = epoch + 1
         logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        validated = False
         if self.validate is None:
             self._keep_best(None)
         elif state.epoch % self.config.validate_every == 0 or state.epoch == self.config.epochs:
             with averaged_weights(self.model):
                 self.validate(self.model, epoch, logs)
             self._keep_best(score_of(logs))
-        self._decide(validating=self.validate is not None)
+            validated = True
+        self._decide(validated)
         logs["seconds"] = round(time.monotonic() - self.began, 3)
         self.rows.append({"epoch": state.epoch, **{key: value for key, value in logs.items() if _is_scalar(value)}})
         write_rows(self.run.folder / RESULTS, self.rows)
@@ -119,12 +121,13 @@ class Keeper(keras.callbacks.Callback):
             save_network(self.model, self.run.best)
         state.best_score, state.best_epoch = (score if comparable else None), state.epoch
 
-    def _decide(self, validating: bool) -> None:
+    def _decide(self, validated: bool) -> None:
+        """Stops where patience ran out; only a validation can tell."""
         state, patience = self.state, self.config.early_stopping
         state.waited = state.epoch - state.best_epoch
         if state.epoch >= self.config.epochs:
             state.stopped = "all epochs done"
-        elif validating and patience and state.best_epoch and state.waited >= patience:
+        elif validated and patience and state.best_epoch and state.waited >= patience:
             state.stopped = "no better score"
             self.model.stop_training = True
 

@@ -86,7 +86,12 @@ def train(
     write_json(run.folder / ENVIRONMENT, environment())
     compile_for_training(network, config, source.steps)
     left_out = note_left_out(source.annotations, run)
-    for warning in (left_out, _missing(source), long_average(config, source.steps)):
+    blind = (
+        "early_stopping has nothing to judge by: there is no validation."
+        if config.early_stopping and val is None
+        else None
+    )
+    for warning in (left_out, _missing(source), long_average(config, source.steps), blind):
         if warning:
             _warn(console, warning)
     return _fit(run, config, State(seed=config.seed, steps=source.steps), network, source, val, callbacks, console)
