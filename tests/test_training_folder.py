@@ -132,7 +132,7 @@ def test_a_terminal_gets_a_bar_with_losses_and_learning_rate():
     progress.on_epoch_end(0, {"class_loss": 1.5})
     assert progress.bar is None
     assert "epoch 1/3" in text.getvalue()
-    assert "class_loss 1.5  learning_rate 0.125" in text.getvalue()
+    assert "class 1.5 lr 0.125" in text.getvalue()
 
 
 def test_durations_read_naturally():

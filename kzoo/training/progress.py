@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 VALIDATION_SHOWN = ("val_loss", "val_mAP", "val_mAP@0.50")  # of dozens; results.csv has them all
 
@@ -37,11 +37,10 @@ class EpochProgress(keras.callbacks.Callback):
         if self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[numbers]}"),  # last: what a narrow terminal may cut off
                 console=self.console,
                 transient=True,
             )
@@ -50,7 +49,8 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.bar is not None:
-            numbers = _numbers({**(logs or {}), "learning_rate": self.rate(self.epoch, batch)})
+            numbers = _numbers({**(logs or {}), "lr": self.rate(self.epoch, batch)})
+            numbers = numbers.replace("_loss", "").replace("  ", " ")
             self.bar.update(self.task, completed=batch + 1, numbers=numbers)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

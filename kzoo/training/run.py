@@ -86,11 +86,9 @@ def train(
     write_json(run.folder / ENVIRONMENT, environment())
     compile_for_training(network, config, source.steps)
     left_out = note_left_out(source.annotations, run)
-    blind = (
-        "early_stopping has nothing to judge by: there is no validation."
-        if config.early_stopping and val is None
-        else None
-    )
+    blind = None
+    if config.early_stopping and val is None:
+        blind = "early_stopping has nothing to judge by: there is no validation."
     for warning in (left_out, _missing(source), long_average(config, source.steps), blind):
         if warning:
             _warn(console, warning)
@@ -166,14 +164,8 @@ def _fit(
         raise
     finally:
         progress.close()
-    scored = (
-        ""
-        if state.best_score is None
-        else f" ({'val_mAP' if hasattr(network, 'detect') else 'score'} {state.best_score:.4g})"
-    )
-    console.print(
-        f"{state.stopped}; best epoch {state.best_epoch}{scored}: {run.best}", highlight=False, soft_wrap=True
-    )
+    scored = "" if val is None or state.best_score is None else f" (score {state.best_score:.4g})"
+    _say(console, f"{state.stopped}; best epoch {state.best_epoch}{scored}: {run.best}")
     return run
 
 
