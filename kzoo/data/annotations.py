@@ -12,9 +12,10 @@ class Fault:
 
     Attributes:
         file: the file to look into (annotation or image), relative to the data set's folder where possible.
-        kind: a short fixed name, for counting: "missing image", "zero area", "unknown class", "outside image", ...
+        kind: a short fixed name, for counting: "missing image", "zero area", "unknown class", "outside image", ... (all
+            of them stand in docs/data.md).
         detail: one sentence with the values found, line number included where the format has lines.
-        action: what the reader did: "box left out", "image left out", "box clipped", "kept" ...
+        action: what the reader did: "box left out", "image left out", "box clipped", "kept" ...; reports count by it.
     """
 
     file: str

@@ -160,8 +160,14 @@ def _image_folders(root: Path, split: str, file: Path) -> list[Path]:
 
 def _locate(filename: str, folders: list[Path], root: Path) -> Path | None:
     """The image, or where it would have been; None if every reading of its name leads out of the data set's folder."""
-    paths = [path for folder in folders if (path := inside(root, str(folder.relative_to(root)), filename)) is not None]
-    return next((path for path in paths if path.is_file()), paths[0] if paths else None)
+    missing = None
+    for i, folder in enumerate(folders):
+        path = inside(root, str(folder.relative_to(root)), filename)
+        if path is not None and path.is_file():
+            folders.insert(0, folders.pop(i))  # the next image most likely lies there, too
+            return path
+        missing = missing or path
+    return missing
 
 
 def _unlisted(raws: list[RawImage], contents: dict, root: Path) -> list[Fault]:

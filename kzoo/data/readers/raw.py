@@ -65,7 +65,7 @@ def assemble(
     samples, seen = [], {}
     for index, (raw, header) in enumerate(zip(raws, headers, strict=True)):
         faults += raw.faults
-        key = raw.image or raw.name
+        key = raw.image or id(raw)
         if key in seen:
             faults.append(Fault(raw.file, "duplicate image", f"{raw.name} is listed twice", "image left out"))
             continue

@@ -64,6 +64,7 @@ def prepare(name: str, data_dir: str | Path | None = None):
     usual = builder if data_dir or builder.is_prepared() else tfds.builder(name)
     if usual.is_prepared():
         return usual
+    objects_feature(name, builder.info.features)  # before gigabytes are fetched
     print(f"kzoo: downloading {name} ({builder.info.download_size}) to {target}", file=sys.stderr)
     named.download_and_prepare(builder)
     return builder

@@ -42,7 +42,7 @@ def find_root(folder: Path) -> Path | None:
     Raises:
         ValueError: where several years lie below and one has to be chosen.
     """
-    if (folder / "JPEGImages").is_dir() or _holds_xml(folder / "Annotations"):
+    if _holds_xml(folder / "Annotations") or all((folder / part).is_dir() for part in ("JPEGImages", "Annotations")):
         return folder
     years = [p.parent for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*/Annotations"))]
     if len(years) > 1:
@@ -66,7 +66,7 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
     lists = splits(root)
     name = None if split is None else resolve_split(split, lists, root)
     images = images_by_stem(root / "JPEGImages")
-    annotations = {path.stem: path for path in sorted((root / "Annotations").glob("*.xml"))}
+    annotations = {path.stem: path for path in sorted((root / "Annotations").glob("[!.]*.xml"))}
     faults: list[Fault] = []
     wanted = _wanted(root, lists, name, images, annotations, faults)
     # Ids must not depend on the split, so names are collected over all of them.

@@ -230,7 +230,7 @@ def _labels_without_image(root: Path, parts: dict[str, list[Path]]) -> list[Faul
         if labels == folder or not labels.is_dir():
             continue
         known = images_by_stem(folder)
-        for path in sorted(labels.glob("*.txt")):
+        for path in sorted(labels.glob("[!.]*.txt")):
             if path.stem not in known and path.name != "classes.txt":
                 detail = f"there is no image {relative(folder, root)}/{path.stem}.*"
                 faults.append(Fault(relative(path, root), "annotation without image", detail, "image left out"))
