@@ -12,6 +12,7 @@ def check(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A VOC, COCO or YOLO folder, or a data set's name.")],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole report as JSON.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every fault, not three of each kind.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any fault.")] = False,
 ) -> None:
     """Reads a whole data set and lists every fault with file and reason.
@@ -24,8 +25,8 @@ def check(
         from kzoo.data import check as check_data
     from kzoo.report import files
 
-    report = check_data(data) if split is None else check_data(data, split=split)
-    console.say(str(report))
+    report = check_data(data, split=split)
+    console.say(report.summary(examples=-1 if everything else 3))
     content = report.to_dict()
     if json is not None:
         console.say(f"written: {files.write_json(json, content)}")

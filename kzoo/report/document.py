@@ -44,7 +44,7 @@ def build(folder: Path, title: str | None = None) -> str:
         ("Environment", lambda: _environment(folder)),
     ]
     sections = [(name, text) for name, part in parts if (text := part())]
-    model = summary.get("model") or config.get("model") or ""
+    model = " on ".join(str(p) for p in (summary.get("model") or config.get("model"), config.get("backbone")) if p)
     subtitle = " · ".join(str(p) for p in (model, config.get("data") or evaluation.get("data")) if p)
     head = page.tiles(_headline(config, rows, evaluation, summary, state))
     if state.get("epochs_done") == 0 or (config and not rows):
@@ -127,7 +127,7 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
         return text + left
     columns = list(dict.fromkeys(key for row in classes for key in row))
     right = page.table(columns, [[_known(row.get(key)) for key in columns] for row in classes], 4)
-    return f'{text}<div class="pair"><div>{left}</div><div>{right}</div></div>'
+    return f'{text}<div class="pair uneven"><div>{left}</div><div>{right}</div></div>'
 
 
 def _known(value: Any) -> Any:
@@ -157,35 +157,38 @@ def _detection_charts(picture: Mapping[str, Path]) -> str:
     return (f'<div class="pair">{pair}</div>' if pair else "") + confusion
 
 
+_SHOWN_ABOVE = ("file", "quantization", "size_mb")  # in the table of files already
+
+
 def _exports(folder: Path) -> str:
-    exports = files.read_json(folder / files.EXPORTS) or []
-    if not isinstance(exports, list) or not exports:
+    exports = files.read_json(folder / files.EXPORTS)
+    exports = [one for one in exports if isinstance(one, dict)] if isinstance(exports, list) else []
+    if not exports:
         return ""
     rows, checks = [], {}
     for entry in exports:
-        check = entry.get("verification") or {}
-        rows.append(
-            (
-                entry.get("file"),
-                entry.get("format"),
-                entry.get("quantization") or "float32",
-                size(entry["bytes"]) if entry.get("bytes") else None,
-            )
-        )
-        if check:
-            checks[entry.get("file")] = check
+        name = _inside(folder, str(entry.get("file")))
+        megabytes = size(entry["bytes"]) if entry.get("bytes") else None
+        rows.append((name, entry.get("format"), entry.get("quantization") or "float32", megabytes))
+        if entry.get("verification"):
+            checks[name] = entry["verification"]
     text = page.table(("file", "format", "precision", "size"), rows)
-    if checks:
-        keys = list(
-            dict.fromkeys(k for one in checks.values() for k, v in one.items() if not isinstance(v, dict | list))
-        )
-        text += "<h3>Each file beside the Keras model, same images</h3>"
+    keys = list(dict.fromkeys(k for one in checks.values() for k in one if k not in _SHOWN_ABOVE))
+    if keys:
+        text += "<h3>Each file beside the Keras model, on the same images</h3>"
         text += page.table(("measure", *checks), [(k, *(one.get(k) for one in checks.values())) for k in keys])
     benchmark = files.read_json(folder / files.BENCHMARK) or []
     if benchmark:
         columns = list(dict.fromkeys(k for row in benchmark for k in row))
-        text += "<h3>Benchmark</h3>" + page.table(columns, [[row.get(c) for c in columns] for row in benchmark])
+        rows = [[_inside(folder, row[c]) if c == "name" else row.get(c) for c in columns] for row in benchmark]
+        text += "<h3>Benchmark</h3>" + page.table(columns, rows)
     return text
+
+
+def _inside(folder: Path, file: str) -> str:
+    """A file's path from the run folder, where it lies in it."""
+    path = Path(file).absolute()
+    return str(path.relative_to(folder.absolute())) if path.is_relative_to(folder.absolute()) else file
 
 
 def _data(folder: Path, picture: Mapping[str, Path]) -> str:

@@ -162,7 +162,7 @@ def _class_lines(axis, x, y, class_names, values, value_name) -> np.ndarray | No
         shown = value_name == "AP" and values is not None
         number = f" AP {np.nanmean(np.asarray(values, float)[drawn]):.3f}" if shown else ""
         axis.plot(np.nanmean(x[drawn], axis=0), mean, color="black", linewidth=2.6, label=f"mean{number}")
-    axis.legend(fontsize=8 if drawn.size <= 10 else 6, loc="lower left")
+    axis.legend(fontsize=8 if drawn.size <= 10 else 6, loc="lower left" if value_name == "AP" else "best")
     return mean
 
 
@@ -185,6 +185,7 @@ def confusion_matrix(matrix: np.ndarray, path: str | Path, class_names: Sequence
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = float(np.clip(2.4 + 0.55 * count, 4.5, 16))
     made, (axis,) = figure(width=side + 1, height=side)
+    made.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     axis.grid(False)
     shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     rows = [*class_names, "background"]

@@ -107,8 +107,8 @@ def draw_boxes(
 
     draw = ImageDraw.Draw(picture)
     side = max(picture.size)
-    width = max(1, round(side / 200))
-    text_font = font(int(np.clip(round(side / 36), 9, 60)))
+    width = max(1, round(side / 150))
+    text_font = font(int(np.clip(round(side / 34), 11, 60)))
     limits = np.array([picture.width, picture.height, picture.width, picture.height])
     boxes = np.clip(boxes, 0, limits)
     for i in order:

@@ -26,7 +26,7 @@ def grid(
     images: Sequence[np.ndarray],
     captions: Sequence[str] | None = None,
     columns: int | None = None,
-    cell: int = 400,
+    cell: int = 320,
     header: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Lays images out in rows, each scaled into a square cell with its caption below.
@@ -50,7 +50,7 @@ def grid(
         raise ValueError(f"Received {len(captions)} captions for {len(images)} images: give one each.")
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     shown = [_scaled(image, cell) for image in images]
-    text_size = max(10, cell // 24)
+    text_size = max(10, cell // 22)
     line = 2 * text_size
     gap = max(4, cell // 40)
     # A row is as high as its highest picture, so that a caption stands right below its own.
@@ -92,7 +92,7 @@ def batch_grid(
     class_names: Sequence[str] | None = None,
     captions: Sequence[str] | None = None,
     max_images: int = 16,
-    cell: int = 400,
+    cell: int = 320,
 ) -> np.ndarray:
     """Draws a batch as the network sees it: images (B, H, W, 3) with their ground truth after augmentation.
 
@@ -116,7 +116,7 @@ def comparison_grid(
     score_threshold: float = 0.5,
     max_images: int = 8,
     pairs: int = 2,
-    cell: int = 400,
+    cell: int = 320,
     notes: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Draws ground truth (dashed, left) beside predictions (solid, right), `pairs` image pairs a row.
