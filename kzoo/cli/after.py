@@ -11,11 +11,15 @@ _CHECK_SPLITS = ("test", "val", "validation")
 
 
 def load_data(data: str, split: str | None, detector: Any, limit: int | None = None, batch_size: int = 8) -> Any:
-    """A split as batches for evaluation, with the detector's image size and the detector's order of classes."""
+    """A split as batches for evaluation, with the detector's image size and the detector's order of classes.
+
+    Raises:
+        ValueError: if data and detector have no class in common, and what `kzoo.data.load` raises.
+    """
     with console.quiet_native():
         from kzoo.data import load
 
-        return load(
+        dataset = load(
             data,
             split=split,
             image_size=tuple(detector.image_size),
@@ -23,6 +27,13 @@ def load_data(data: str, split: str | None, detector: Any, limit: int | None = N
             class_names=detector.class_names,
             limit=limit,
         )
+    left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
+    if left_out and detector.class_names:
+        known = ", ".join(map(str, detector.class_names[:10])) + (", ..." if len(detector.class_names) > 10 else "")
+        if not any(len(sample.labels) for sample in dataset.annotations.samples):
+            raise ValueError(f"{data}: holds no class that the detector knows ({known}). Give the data of its classes.")
+        console.warn(f"{left_out} boxes of {data} are left out: the detector knows only {known}")
+    return dataset
 
 
 def evaluation_data(path: Path, detector: Any, data: str | None, split: str | None, limit: int | None = None) -> Any:

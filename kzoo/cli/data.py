@@ -21,11 +21,12 @@ def check(
 
     Example: [bold]kzoo check path/to/voc --json faults.json[/]
     """
-    with console.quiet_native():
-        from kzoo.data import check as check_data
     from kzoo.report import files
 
-    report = check_data(data, split=split)
+    with console.quiet_native():
+        from kzoo.data import check as check_data
+
+        report = check_data(data, split=split)
     console.say(report.summary(examples=-1 if everything else 3))
     content = report.to_dict()
     if json is not None:

@@ -21,12 +21,12 @@ def evaluate(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for curves and pictures; a run's own by default."),
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for curves, pictures and a report.html."),
     ] = None,
 ) -> None:
     """Prints mAP and per-class AP; draws curves, confusion matrix and the worst images.
 
-    A run keeps them in its folder and renews its report.html.
+    On a run's own data they go into its folder, and its report.html is renewed.
 
     Example: [bold]kzoo evaluate runs/ssd --split test[/]
 
@@ -37,13 +37,15 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise ValueError(messages.unknown_name("protocol", protocol, PROTOCOLS))
     path = targets.find(model)
-    name = targets.data_of(path, data)
     detector = targets.load(path)
+    name = targets.data_of(path, data)
     from kzoo.cli import after
     from kzoo.report import files
 
     dataset = after.load_data(name, split, detector, limit)
-    folder = output or (path if targets.is_run(path) else None)
+    # A part of the images, or other data, does not speak for the run.
+    own = targets.is_run(path) and limit is None and name == targets.config(path).get("data")
+    folder = output or (path if own else None)
     evaluation = after.score(folder, detector, dataset, name, protocol)
     after.print_scores(evaluation)
     if json is not None:

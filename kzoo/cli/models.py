@@ -22,7 +22,7 @@ def models(
 
         rows = []
         for name in kzoo.models.names():
-            facts = kzoo.models.info(name)
+            facts = kzoo.models.info(name) if hasattr(kzoo.models, "info") else {}
             model = kzoo.models.create(name, num_classes=classes)
             rows.append(
                 {
@@ -50,6 +50,8 @@ def models(
         ],
     )
     console.say(f"\nCounted with {classes} classes; 1 GFLOP is half a billion multiply-adds, of one image.")
-    console.say("Any model takes --backbone and --image-size: kzoo train ssd --data DATA --backbone mobilenet")
+    console.say(
+        "ssd takes any backbone and image size: kzoo train ssd --data DATA --backbone mobilenet --image-size 320"
+    )
     if json is not None:
         console.say(f"written: {files.write_json(json, rows)}")

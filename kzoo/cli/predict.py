@@ -77,7 +77,7 @@ def predict(
     for one in unreadable:
         console.warn(f"passed over {one['reason']}")
     console.say(
-        f"{len(detections)} objects in {len(listed)} images: {path}" + (f", pictures in {output}" if pictures else "")
+        f"{len(detections)} objects, {len(listed)} images: {path}" + (f", pictures in {output}" if pictures else "")
     )
 
 
