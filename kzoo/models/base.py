@@ -42,7 +42,7 @@ class Detector(keras.Model):
         super().compile(optimizer=optimizer, jit_compile=resolve_jit_compile(jit_compile), **kwargs)
 
     def compile_from_config(self, config):
-        """Compiles a loaded model as it was saved, with its optimizer's state (Keras leaves this to an own `compile`)."""
+        """Compiles a loaded model as it was saved; Keras leaves this to whoever overrides `compile`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 

@@ -32,12 +32,14 @@ class SSD(Detector):
         backbone: a name of `kzoo.backbones.names()` or a Keras model that returns {"C3": ..., "C4": ..., "C5": ...}.
         width: channel multiplier of backbone and extra layers.
         weights: of the backbone: None, "imagenet" or a path.
-        levels: how many feature maps; None for as many as halve down to about one cell, at most 6 (7 for SSD512).
-        first_level: stride 2^first_level of the finest map; None for the paper's 3 with VGG16, and 4 otherwise.
+        levels: how many feature maps; None for as many as the image needs.
+        first_level: stride 2^first_level of the finest map.
         scales: sizes of the default boxes as fractions of the shorter side, one a level and one more for the last extra
-            square; None for the paper's.
+            square; None for the paper's with VGG16, and for four strides of each map otherwise (32 pixels on the
+            first), so that small objects find a default box at any image size.
         aspect_ratios: per level, besides 1 (which every level has, in two sizes); None for the paper's.
-        frozen_stages, frozen_batch_norm: see `kzoo.backbones.create`.
+        frozen_stages, frozen_batch_norm: see `kzoo.backbones.create`; None for the usual way to fine-tune: with
+            pretrained `weights`, the edge variant keeps C1, C2 and every batch norm, anything else trains whole.
         score_threshold, iou_threshold, max_detections: of the final NMS; 0.01, 0.45 and 200 in the paper (section 3.1).
         class_names: what the labels mean; carried into every exported file.
 
@@ -53,11 +55,11 @@ class SSD(Detector):
         width: float = 1.0,
         weights: str | None = None,
         levels: int | None = None,
-        first_level: int | None = None,
+        first_level: int = 3,
         scales: Sequence[float] | None = None,
         aspect_ratios: Sequence[Sequence[float]] | None = None,
-        frozen_stages: int = 0,
-        frozen_batch_norm: bool = False,
+        frozen_stages: int | None = None,
+        frozen_batch_norm: bool | None = None,
         score_threshold: float = 0.01,
         iou_threshold: float = 0.45,
         max_detections: int = 200,
@@ -69,8 +71,10 @@ class SSD(Detector):
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1 (background is not counted). Received: {num_classes}.")
         paper = backbone == "vgg16"
-        first_level = first_level or (3 if paper else 4)
-        levels = levels or _count_levels(image_size, first_level)
+        levels = levels or _count_levels(image_size, first_level, paper)
+        fine_tuned = weights is not None and not paper
+        frozen_stages = (2 if fine_tuned else 0) if frozen_stages is None else frozen_stages
+        frozen_batch_norm = fine_tuned if frozen_batch_norm is None else frozen_batch_norm
 
         # === Layers
         trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm)
@@ -83,7 +87,12 @@ class SSD(Detector):
             features = _vgg_features(pyramid, levels, width)
         else:
             features = _edge_features(pyramid, levels, first_level, width, lite)
-        scales, aspect_ratios = _default_shapes(scales, aspect_ratios, levels, paper)
+        scales, aspect_ratios = _default_shapes(
+            scales,
+            aspect_ratios,
+            levels,
+            _paper_scales(levels) if paper else _edge_scales(image_size, first_level, levels),
+        )
         generator = _default_boxes(image_size, features, first_level, scales, aspect_ratios)
         outputs = _heads(features, generator.anchors_per_cell, num_classes, lite)
         super().__init__(images, outputs, name=name, **kwargs)
@@ -162,9 +171,23 @@ def SSD512(num_classes: int, **kwargs) -> SSD:
     return SSD(num_classes, **{"image_size": 512, "name": "ssd512", **kwargs})
 
 
-def _count_levels(image_size, first_level: int) -> int:
-    halvings = math.ceil(math.log2(max(image_size) / 2**first_level))
-    return max(1, min(halvings + 1, 6 if max(image_size) < 512 else 7))
+def _count_levels(image_size, first_level: int, paper: bool) -> int:
+    if paper:  # down to about one cell; section 3 has six maps, section 3.2 one more for 512 pixels
+        halvings = math.ceil(math.log2(max(image_size) / 2**first_level))
+        return max(1, min(halvings + 1, 6 if max(image_size) < 512 else 7))
+    # As long as a default box of four strides fits into the image.
+    return max(1, math.floor(math.log2(max(min(image_size), 1) / 4)) - first_level + 1)
+
+
+def _paper_scales(levels: int) -> list[float]:
+    """s_k from s_min to s_max = 0.9 (equation 4); conv4_3 has a scale of its own, SSD512 smaller ones (section 3.2)."""
+    first, s_min = (0.07, 0.15) if levels == 7 else (0.1, 0.2)
+    scales = [first, *np.linspace(s_min, 0.9, max(levels - 1, 1))][:levels]
+    return [*scales, 2 * scales[-1] - scales[-2] if levels > 2 else 0.9]
+
+
+def _edge_scales(image_size, first_level: int, levels: int) -> list[float]:
+    return [4 * 2 ** (first_level + level) / min(image_size) for level in range(levels + 1)]
 
 
 def _conv(filters: int, kernel: int = 3, strides: int = 1, padding: str = "same", name: str = "", **kwargs):
@@ -248,15 +271,9 @@ def _predictor(x, filters: int, lite: bool, name: str):
     return layers.Conv2D(filters, 1 if lite else 3, padding="same", name=name)(x)
 
 
-def _default_shapes(scales, aspect_ratios, levels: int, paper: bool):
+def _default_shapes(scales, aspect_ratios, levels: int, default_scales: list[float]):
     """Scales s_k and the aspect ratios besides 1, per level (section 2.2, "Choosing scales and aspect ratios")."""
-    if scales is None:
-        lowest = {7: (0.07, 0.15)}.get(levels, (0.1, 0.2))  # section 3.2 gives SSD512 smaller ones
-        if paper:  # conv4_3 has its own scale, the other maps go from s_min to 0.9
-            scales = [lowest[0], *np.linspace(lowest[1], 0.9, levels - 1)]
-        else:
-            scales = list(np.linspace(lowest[1], 0.9, levels)) if levels > 1 else [lowest[1]]
-        scales.append(2 * scales[-1] - scales[-2] if levels > 1 else 0.9)
+    scales = default_scales if scales is None else scales
     if aspect_ratios is None:
         few, many = (2.0, 0.5), (2.0, 0.5, 3.0, 1 / 3)
         # Four boxes a cell on the first map and the last two, six between (section 3.1).

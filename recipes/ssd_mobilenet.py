@@ -1,0 +1,68 @@
+"""SSDLite on a MobileNet, fine-tuned on any data: the edge variant of SSD (Liu et al., 2016; Sandler et al., 2018).
+
+    python recipes/ssd_mobilenet.py --data path/to/dataset --weights imagenet --image-size 384 512
+
+Any VOC, COCO or YOLO folder, TFDS name or named data set will do; it needs the splits "train" and "test". Half an hour
+on two CPU cores for some two hundred images; docs/results.md holds measured scores. Writes ssd_mobilenet.keras, and
+.tflite files in float32 and int8, and prints the COCO measures of all three.
+"""
+
+import argparse
+
+import keras
+
+import kzoo
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--backbone", default="mobilenet")
+    parser.add_argument("--weights", default=None, help="imagenet, or a file of the backbone's weights")
+    parser.add_argument("--image-size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--augment", default="light", help="light; no_up for images without an up, as of cells")
+    parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
+    parser.add_argument("--output", default="ssd_mobilenet")
+    options = parser.parse_args(arguments)
+    keras.utils.set_random_seed(0)
+
+    size = tuple(options.image_size)
+    common = {"image_size": size, "batch_size": options.batch_size, "limit": options.limit}
+    train = kzoo.data.load(options.data, split="train", augment=options.augment, **common)
+    test = kzoo.data.load(options.data, split="test", **common)
+
+    model = kzoo.models.SSD(
+        train.num_classes,
+        image_size=size,
+        backbone=options.backbone,
+        weights=options.weights,
+        iou_threshold=0.5,
+        class_names=train.class_names,
+    )
+    steps = options.epochs * train.steps_per_epoch
+    warmup = min(3 * train.steps_per_epoch, steps // 4)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup
+    )
+    # Keras puts the averaged weights, which are smoother than the last ones, into the model when `fit` ends.
+    average = {"use_ema": True, "ema_momentum": min(0.998, 1 - 10 / steps)}
+    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0, **average))
+    model.fit(train, epochs=options.epochs, verbose=2)
+    model.save(f"{options.output}.keras")
+
+    results = {"keras": kzoo.metrics.evaluate(model, test)}
+    for kind, quantization in (("float32", None), ("int8", "int8")):
+        path = f"{options.output}_{kind}.tflite"
+        kzoo.export.litert(model, path, quantization=quantization, calibration=train)
+        results[kind] = kzoo.metrics.evaluate(kzoo.export.load(path), test)
+    for name, result in results.items():
+        classes = ", ".join(f"{label} {measures['AP']:.3f}" for label, measures in result["per_class"].items())
+        print(f"{name:8s} mAP {result['mAP']:.4f}  mAP@0.50 {result['mAP@0.50']:.4f}  ({classes})", flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    main()
