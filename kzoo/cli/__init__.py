@@ -1,6 +1,7 @@
 """The command line: a thin face over the library. Heavy packages load inside the commands, so that help is instant."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _name, _command in {
+COMMANDS = {
     "demo": demo.demo,
     "models": models.models,
     "check": data.check,
@@ -29,7 +30,8 @@ for _name, _command in {
     "predict": predict.predict,
     "export": export.export,
     "benchmark": export.benchmark,
-}.items():
+}
+for _name, _command in COMMANDS.items():
     app.command(_name, no_args_is_help=_name not in ("demo", "models"))(_command)
 
 
@@ -86,7 +88,7 @@ def run(arguments: list[str]) -> int:
 def _explain(error: Exception) -> int:
     """Says in one line what is wrong, and returns the exit code."""
     if hasattr(error, "format_message"):  # a fault of the arguments, found by the parser
-        text = error.format_message()
+        text = _with_nearest(error.format_message())
         context = getattr(error, "ctx", None)
         if text:  # empty where there are no arguments at all: the parser has printed the help
             path = context.command_path if context is not None else "kzoo"
@@ -99,3 +101,11 @@ def _explain(error: Exception) -> int:
         return 2
     console.error(f"{type(error).__name__}: {error} (a fault of kzoo; run the command again with --debug to see where)")
     return 1
+
+
+def _with_nearest(text: str) -> str:
+    """The parser's message; about an unknown command in our own words, which older parsers lack."""
+    from kzoo import messages
+
+    unknown = re.match(r"No such command '(.*?)'", text)
+    return messages.unknown_name("command", unknown.group(1), COMMANDS) if unknown else text
