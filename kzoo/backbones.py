@@ -47,8 +47,8 @@ def create(
     """Builds a backbone.
 
     Args:
-        name: one of `names()`; or a functional Keras model of your own (from keras-cv, keras-hub, ...) whose output is
-            a dict {"C3": ...} or {"P3": ...} and that takes pixels 0..255.
+        name: one of `names()`; or a functional Keras model of your own that takes pixels 0..255: one whose output is
+            a dict {"C3": ...} or {"P3": ...}, or a pyramid backbone of keras-cv or keras-hub.
         image_size: (height, width); None for any.
         width: multiplies the number of channels, in the families that have it (MobileNets V1 to V3, tiny, vgg16).
         weights: None for random, "imagenet", or the path of a .weights.h5 file of the Keras application of the same
@@ -97,7 +97,12 @@ def freeze(pyramid: keras.Model, stages: int = 0, batch_norm: bool = False) -> N
 
 
 def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool) -> keras.Model:
-    outputs = model.output
+    if hasattr(model, "pyramid_outputs"):  # keras-hub
+        outputs = model.pyramid_outputs
+    elif hasattr(model, "pyramid_level_inputs"):  # keras-cv
+        outputs = {key: model.get_layer(name).output for key, name in model.pyramid_level_inputs.items()}
+    else:
+        outputs = model.output
     if not isinstance(outputs, dict) or not all(k[:1] in "CP" and k[1:].isdigit() for k in outputs):
         raise ValueError(
             "A backbone of your own must return a dict of feature maps named by stride, {'C3': ..., 'C4': ...}. "

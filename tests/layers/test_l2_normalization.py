@@ -21,7 +21,9 @@ def test_large_half_precision_features_do_not_overflow():
 
 
 def test_layer_contract(run_layer_test):
-    layer, _ = run_layer_test(L2Normalization, {"scale": 10.0}, (np.random.default_rng(0).random((2, 3, 4, 5)).astype("float32"),))
+    layer, _ = run_layer_test(
+        L2Normalization, {"scale": 10.0}, (np.random.default_rng(0).random((2, 3, 4, 5)).astype("float32"),)
+    )
     assert layer.gamma.shape == (5,)
     assert L2Normalization()(np.zeros((0, 3, 3, 4), "float32")).shape == (0, 3, 3, 4)
 
