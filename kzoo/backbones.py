@@ -43,6 +43,7 @@ def create(
     weights: str | Path | None = None,
     frozen_stages: int = 0,
     frozen_batch_norm: bool = False,
+    last_stage: int = 5,
 ) -> keras.Model:
     """Builds a backbone.
 
@@ -57,6 +58,7 @@ def create(
             fine-tuning and spares the most expensive part of the backward pass.
         frozen_batch_norm: every batch norm of the backbone keeps its pretrained statistics and scale, as is usual for
             fine-tuning with small batches.
+        last_stage: leaves out the layers beyond this Ck.
 
     Returns:
         a keras.Model from (B, H, W, 3) to a dict of feature maps, finest first.
@@ -65,7 +67,7 @@ def create(
         ValueError: for an unknown name, a width the family lacks, or weights that are missing or do not fit.
     """
     if isinstance(name, keras.Model):
-        return _own(name, frozen_stages, frozen_batch_norm)
+        return _own(name, frozen_stages, frozen_batch_norm, last_stage)
     if name not in names():
         raise ValueError(unknown_name("backbone", name, names()))
     if name == "tiny":
@@ -76,7 +78,7 @@ def create(
         body, maps, normalization = _application(name, image_size, width)
     if weights is not None:
         _load_weights(body, name, width, weights)
-    pyramid = keras.Model(body.input, maps, name=name)
+    pyramid = keras.Model(body.input, _up_to(last_stage, maps), name=name)
     freeze(pyramid, frozen_stages, frozen_batch_norm)
     images = keras.Input((*image_size, 3), name="images")
     return keras.Model(images, pyramid(PixelNormalization(normalization)(images)), name=f"{name}_backbone")
@@ -96,7 +98,11 @@ def freeze(pyramid: keras.Model, stages: int = 0, batch_norm: bool = False) -> N
                 layer.trainable = False
 
 
-def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool) -> keras.Model:
+def _up_to(last_stage: int, maps: dict) -> dict:
+    return {key: x for key, x in maps.items() if int(key[1:]) <= last_stage}
+
+
+def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool, last_stage: int) -> keras.Model:
     if hasattr(model, "pyramid_outputs"):  # keras-hub
         outputs = model.pyramid_outputs
     elif hasattr(model, "pyramid_level_inputs"):  # keras-cv
@@ -109,7 +115,7 @@ def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool) -> ker
             f"Received outputs: {list(outputs) if isinstance(outputs, dict) else outputs}."
         )
     renamed = {f"C{key[1:]}": x for key, x in outputs.items()}
-    model = keras.Model(model.input, renamed, name=model.name)
+    model = keras.Model(model.input, _up_to(last_stage, renamed), name=model.name)
     freeze(model, frozen_stages, frozen_batch_norm)
     return model
 

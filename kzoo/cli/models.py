@@ -22,16 +22,16 @@ def models(
 
         rows = []
         for name in kzoo.models.names():
-            facts = kzoo.models.info(name) if hasattr(kzoo.models, "info") else {}
+            facts = kzoo.models.info(name)
             model = kzoo.models.create(name, num_classes=classes)
             rows.append(
                 {
                     "name": name,
-                    "paper": facts.get("paper"),
+                    "paper": facts["paper"],
                     "image": "{1} x {0}".format(*model.image_size),
                     "parameters": int(model.count_params()),
                     "gflops": compute.gflops(model),
-                    "scores": facts.get("scores") or {},
+                    "scores": facts["scores"],
                 }
             )
             del model

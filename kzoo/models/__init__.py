@@ -6,6 +6,14 @@ from kzoo.models.ssd import SSD, SSD300, SSD512
 
 _MODELS = {"ssd": SSD, "ssd300": SSD300, "ssd512": SSD512}
 
+_SSD_PAPER = "Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016"
+# Measured with the commands in docs/results.md.
+_FACTS = {
+    "ssd": {"paper": _SSD_PAPER, "scores": {}},
+    "ssd300": {"paper": _SSD_PAPER, "scores": {}},
+    "ssd512": {"paper": _SSD_PAPER, "scores": {}},
+}
+
 
 def names() -> list[str]:
     """The names that `create` knows."""
@@ -25,4 +33,11 @@ def create(name: str, num_classes: int, **kwargs) -> Detector:
     return _MODELS[name](num_classes, **kwargs)
 
 
-__all__ = ["SSD", "SSD300", "SSD512", "Detector", "create", "names"]
+def info(name: str) -> dict:
+    """What is known of a model: {"paper": reference, "scores": {data set and settings: score measured by us}}."""
+    if name not in _MODELS:
+        raise ValueError(unknown_name("model", name, names()))
+    return _FACTS[name]
+
+
+__all__ = ["SSD", "SSD300", "SSD512", "Detector", "create", "info", "names"]

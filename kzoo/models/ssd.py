@@ -77,7 +77,8 @@ class SSD(Detector):
         frozen_batch_norm = fine_tuned if frozen_batch_norm is None else frozen_batch_norm
 
         # === Layers
-        trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm)
+        last_stage = 4 if paper else first_level + levels - 1
+        trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm, last_stage)
         lite = trunk.name.startswith("mobilenet")
 
         # === Functional model
