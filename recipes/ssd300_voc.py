@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> dict:
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [1e-3, 1e-4, 1e-5])
     model.compile(keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4))
     epochs = -(-options.steps // train.steps_per_epoch)
-    model.fit(train, epochs=epochs, steps_per_epoch=min(options.steps, train.steps_per_epoch), verbose=2)
+    model.fit(train, epochs=epochs, steps_per_epoch=min(options.steps, train.steps_per_epoch), verbose=2, shuffle=False)
     model.save(options.output)
 
     result = kzoo.metrics.evaluate(model, test, protocol="voc2007")
