@@ -19,6 +19,39 @@ def softmax_cross_entropy(labels, logits):
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
+def weighted_cross_entropy(labels, logits, weights):
+    """-w_c log softmax(logits)_c with c the label: each class counts by its weight.
+
+    Args:
+        labels: (...) in 0..C-1; logits: (..., C); weights: (C,), one a class, as the inverse of its frequency.
+
+    Returns:
+        (...) float32; not divided by the sum of the weights.
+    """
+    weights = ops.take(ops.convert_to_tensor(weights, "float32"), ops.cast(labels, "int32"), axis=0)
+    return weights * softmax_cross_entropy(labels, logits)
+
+
+def sigmoid_focal_loss(targets, logits, alpha: float | None = 0.25, gamma: float = 2.0):
+    """-alpha_t (1 - p_t)^gamma log p_t, elementwise (RetinaNet, equation 5).
+
+    p_t is p = sigmoid(logit) where the target is 1 and 1 - p where it is 0; alpha_t is alpha and 1 - alpha. gamma = 0 is
+    the alpha-balanced cross-entropy (equation 3), and with alpha None the plain one. Finite, with finite gradients,
+    for logits of any size.
+
+    Args:
+        targets: (...) of 0 and 1 or bool; logits: (...).
+        alpha: weight of the positives, 0..1; None weighs all alike.
+        gamma: how much less an example counts that is classified well; at least 0.
+    """
+    positive = ops.cast(targets, "bool")
+    logits = ops.cast(logits, "float32")
+    margin = ops.where(positive, logits, -logits)  # p_t = sigmoid(margin)
+    # log(1 - p_t) = -softplus(margin): the power as an exponential has no infinite derivative where p_t is 1.
+    loss = ops.exp(-gamma * ops.softplus(margin)) * ops.softplus(-margin)
+    return loss if alpha is None else ops.where(positive, alpha, 1.0 - alpha) * loss
+
+
 def hard_negatives(loss, positive, negative, ratio: float = 3.0):
     """Marks the negatives of highest loss, at most `ratio` times the positives, image by image (SSD, section 2.2).
 

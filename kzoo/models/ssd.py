@@ -119,6 +119,8 @@ class SSD(Detector):
             "max_detections": max_detections,
         }
         self._backbone = backbone
+        if paper and str(weights) == "imagenet":
+            _take_over_fully_connected(self, keras.applications.VGG16(weights="imagenet"))
 
     def raw_losses(self, targets, raw) -> dict:
         """1/N (Lconf + alpha Lloc), alpha 1, N the matched default boxes of the batch (section 2.2, equation 1)."""
@@ -220,6 +222,14 @@ def _vgg_features(pyramid, levels: int, width: float) -> list:
             x = _conv(scaled(expand), 3, 2, name=f"conv{level + 6}_2")(x)
         features.append(x)
     return features
+
+
+def _take_over_fully_connected(model: keras.Model, vgg16: keras.Model) -> None:
+    """Starts fc6 and fc7 from VGG16's (section 3): every third row and column of the 7x7, every fourth channel."""
+    kernel, bias = vgg16.get_layer("fc1").get_weights()
+    model.get_layer("fc6").set_weights([kernel.reshape(7, 7, 512, 4096)[::3, ::3, :, ::4], bias[::4]])
+    kernel, bias = vgg16.get_layer("fc2").get_weights()
+    model.get_layer("fc7").set_weights([kernel[None, None, ::4, ::4], bias[::4]])
 
 
 def _edge_features(pyramid, levels: int, first_level: int, width: float, lite: bool) -> list:

@@ -212,6 +212,26 @@ def test_create_knows_the_names_and_helps_with_typos():
 
 
 @pytest.mark.slow
+def test_pretrained_ssd300_starts_fc6_and_fc7_from_vgg16s_own(monkeypatch):
+    published = keras.applications.VGG16(weights=None)  # stands in for the published weights, which are a download
+    body = keras.Model(published.input, published.get_layer("block5_pool").output)
+
+    def vgg16(include_top=True, weights=None):
+        assert weights == "imagenet"
+        return published if include_top else body
+
+    monkeypatch.setattr(keras.applications, "VGG16", vgg16)
+    model = SSD300(num_classes=2, weights="imagenet")
+    fc1, fc2 = (published.get_layer(name).get_weights()[0] for name in ("fc1", "fc2"))
+    fc6, fc7 = (model.get_layer(name).get_weights()[0] for name in ("fc6", "fc7"))
+    # Tap (1, 2), input channel 5, output channel 10 of the 3x3 is tap (3, 6), channels 5 and 40 of the 7x7.
+    assert fc6[1, 2, 5, 10] == fc1[(3 * 7 + 6) * 512 + 5, 40]
+    assert fc7[0, 0, 3, 9] == fc2[12, 36]
+    first = next(w for w in model.weights if w.path.endswith("block1_conv1/kernel"))
+    np.testing.assert_array_equal(first, published.get_layer("block1_conv1").kernel)
+
+
+@pytest.mark.slow
 def test_paper_ssd300_takes_a_full_size_training_step():
     model = SSD300(num_classes=20)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
