@@ -35,9 +35,9 @@ def weighted_cross_entropy(labels, logits, weights):
 def sigmoid_focal_loss(targets, logits, alpha: float | None = 0.25, gamma: float = 2.0):
     """-alpha_t (1 - p_t)^gamma log p_t, elementwise (RetinaNet, equation 5).
 
-    p_t is p = sigmoid(logit) where the target is 1 and 1 - p where it is 0; alpha_t is alpha and 1 - alpha. gamma = 0 is
-    the alpha-balanced cross-entropy (equation 3), and with alpha None the plain one. Finite, with finite gradients,
-    for logits of any size.
+    p_t is p = sigmoid(logit) where the target is 1 and 1 - p where it is 0; alpha_t is alpha and 1 - alpha. With
+    gamma = 0 it is the alpha-balanced cross-entropy (equation 3), with alpha None besides the plain one. Finite, with
+    finite gradients, for logits of any size.
 
     Args:
         targets: (...) of 0 and 1 or bool; logits: (...).
