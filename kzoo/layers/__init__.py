@@ -2,15 +2,21 @@
 
 from kzoo.layers.anchor_generator import AnchorGenerator
 from kzoo.layers.box_decoder import BoxDecoder
+from kzoo.layers.conv2d_transpose import BilinearInitializer, Conv2DTranspose
 from kzoo.layers.feature_pyramid import UpsampleAdd, feature_pyramid
 from kzoo.layers.l2_normalization import L2Normalization
+from kzoo.layers.max_unpooling import MaxPoolingWithSwitches, MaxUnpooling2D
 from kzoo.layers.non_max_suppression import NonMaxSuppression
 from kzoo.layers.pixel_normalization import PixelNormalization
 
 __all__ = [
     "AnchorGenerator",
+    "BilinearInitializer",
     "BoxDecoder",
+    "Conv2DTranspose",
     "L2Normalization",
+    "MaxPoolingWithSwitches",
+    "MaxUnpooling2D",
     "NonMaxSuppression",
     "PixelNormalization",
     "UpsampleAdd",
