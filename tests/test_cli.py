@@ -96,8 +96,6 @@ def test_the_defaults_in_the_help_are_those_of_the_library():
     assert {"epochs", "batch_size", "optimizer", "schedule", "weight_decay", "split", "val_split"} <= set(shown)
     for name, text in shown.items():
         value = getattr(config, name)
-        if name == "augment":
-            continue  # True stands for "ssd"
         assert text in (str(value), f"{value:g}" if isinstance(value, float) else ""), name
 
 
@@ -255,6 +253,12 @@ def test_only_what_was_asked_for_reaches_the_library(monkeypatch):
         "image_size": (30, 40),
         "xla": False,
     }
+
+
+def test_further_arguments_of_the_model_are_passed_on(monkeypatch, capsys):
+    arguments = ("--data", "x", "--option", "scales=[0.1,0.3]", "--option", "width=0.5")
+    assert passed_on(monkeypatch, "ssd", *arguments)["model_options"] == {"scales": [0.1, 0.3], "width": 0.5}
+    assert "is no NAME=VALUE" in fails(capsys, "train", "ssd", "--data", "x", "--option", "scales")
 
 
 def test_none_means_no_validation(monkeypatch):

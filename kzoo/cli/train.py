@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from kzoo.cli import console, targets
 
@@ -37,6 +38,14 @@ def train(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Further argument of the model, as frozen_stages=3 or scales=\\[0.1,0.3]; may be repeated.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(metavar="S|HxW", help="Network's image in pixels. \\[the model's own]", rich_help_panel=_MODEL),
@@ -46,7 +55,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help="none, light, no_up, ssd, or single steps as flip,jitter,photometric. \\[ssd]",
+            help="none, light, no_up, ssd, or single steps as flip,jitter,photometric. \\[light]",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -119,6 +128,7 @@ def train(
         "val_split": _val_split(val_split),
         "backbone": backbone,
         "weights": weights,
+        "model_options": dict(map(_name_and_value, option or [])) or None,
         "image_size": targets.parse_size(image_size),
         "limit": limit,
         "augment": None if augment is None else augment.split(","),
@@ -157,6 +167,17 @@ def train(
         from kzoo.cli import after
 
         after.training(run)
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    """ "scales=[0.1, 0.3]" -> ("scales", [0.1, 0.3])"""
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise ValueError(f"--option {text}: is no NAME=VALUE, as frozen_stages=3 or scales=[0.1,0.3].")
 
 
 def _resumable(target: str, run_dir: str | None) -> Path:

@@ -1,5 +1,8 @@
 """The zoo: `names()`, `create(name, ...)`, and each model's own constructor."""
 
+import inspect
+import typing
+
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector
 from kzoo.models.ssd import SSD, SSD300, SSD512
@@ -30,7 +33,18 @@ def create(name: str, num_classes: int, **kwargs) -> Detector:
     """
     if name not in _MODELS:
         raise ValueError(unknown_name("model", name, names()))
+    valid = arguments(name)
+    for key in kwargs:
+        if key not in valid:
+            raise ValueError(unknown_name(f"argument of {name}", key, valid))
     return _MODELS[name](num_classes, **kwargs)
+
+
+def arguments(name: str) -> list[str]:
+    """The keyword arguments that `create(name, ...)` takes."""
+    constructor = _MODELS[name]
+    cls = constructor if isinstance(constructor, type) else typing.get_type_hints(constructor)["return"]
+    return [key for key in inspect.signature(cls).parameters if key not in ("num_classes", "kwargs")]
 
 
 def info(name: str) -> dict:

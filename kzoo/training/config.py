@@ -49,8 +49,8 @@ class TrainConfig:
         seed: for weights, shuffling, augmentation and dropout.
         validate_every: epochs between validations; the last epoch always validates.
         early_stopping: stop after so many epochs without a better val_mAP; 0 never stops early.
-        augment: True for the SSD paper's augmentation, False for none, or a preset's name or a list of augmentations
-            (see `kzoo.data.augment`).
+        augment: a preset's name or a list of augmentations (see `kzoo.data.augment`): "light" suits trainings of some
+            ten thousand steps, "ssd" (or True), the paper's, longer ones; False for none.
         tensorboard: write TensorBoard logs into the run folder.
         xla: "auto" compiles where an accelerator is present (on the CPU it trains several times slower), True or False.
         model_options: further arguments of the model's constructor, as {"frozen_stages": 2}.
@@ -79,7 +79,7 @@ class TrainConfig:
     seed: int = 0
     validate_every: int = 1
     early_stopping: int = 0
-    augment: bool | str | list[str] = True
+    augment: bool | str | list[str] = "light"
     tensorboard: bool = False
     xla: bool | str = "auto"
     model_options: dict[str, Any] = dataclasses.field(default_factory=dict)

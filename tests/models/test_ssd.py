@@ -203,6 +203,8 @@ def test_create_knows_the_names_and_helps_with_typos():
     assert model.image_size == (300, 300)
     with pytest.raises(ValueError, match="Did you mean 'ssd300'"):
         kzoo.models.create("ssd301", num_classes=3)
+    with pytest.raises(ValueError, match=r"Unknown argument of ssd512 'backbon'\. Did you mean 'backbone'"):
+        kzoo.models.create("ssd512", num_classes=3, backbon="tiny")
     with pytest.raises(ValueError, match="num_classes must be at least 1"):
         SSD(0)
     with pytest.raises(ValueError, match="class_names has 1 names"):
