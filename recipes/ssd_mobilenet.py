@@ -2,7 +2,7 @@
 
     python recipes/ssd_mobilenet.py --data path/to/dataset --weights imagenet --image-size 384 512
 
-Any VOC, COCO or YOLO folder, TFDS name or named data set will do; it needs the splits "train" and "test". Half an hour
+Any VOC, COCO or YOLO folder, TFDS name or named data set will do; it needs a split to train on and "test". Half an hour
 on two CPU cores for some two hundred images; docs/results.md holds measured scores. Writes ssd_mobilenet.keras, and
 .tflite files in float32 and int8, and prints the COCO measures of all three.
 """
@@ -17,6 +17,7 @@ import kzoo
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--train-split", default="train")
     parser.add_argument("--backbone", default="mobilenet")
     parser.add_argument("--weights", default=None, help="imagenet, or a file of the backbone's weights")
     parser.add_argument("--image-size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
     size = tuple(options.image_size)
     common = {"image_size": size, "batch_size": options.batch_size, "limit": options.limit}
-    train = kzoo.data.load(options.data, split="train", augment=options.augment, **common)
+    train = kzoo.data.load(options.data, split=options.train_split, augment=options.augment, **common)
     test = kzoo.data.load(options.data, split="test", **common)
 
     model = kzoo.models.SSD(

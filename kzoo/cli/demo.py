@@ -12,9 +12,11 @@ from kzoo.cli import console
 SETTINGS: dict[str, Any] = {
     "backbone": "tiny",
     "image_size": 160,
+    "model_options": {"scales": [0.1, 0.2, 0.4, 0.6]},  # the digits are 16 to 64 pixels large
     "epochs": 30,
     "batch_size": 16,
     "learning_rate": 2e-3,
+    "ema": 0.99,
     "validate_every": 5,
     "augment": ["jitter", "photometric"],  # no flips: a mirrored digit is another sign, or none
 }
