@@ -1,6 +1,6 @@
 """Keras layers that the papers share; all in keras.ops, float32 inside where precision matters."""
 
-from kzoo.layers.anchor_generator import AnchorGenerator
+from kzoo.layers.anchor_generator import AnchorGenerator, strides_of
 from kzoo.layers.box_decoder import BoxDecoder
 from kzoo.layers.conv2d_transpose import BilinearInitializer, Conv2DTranspose
 from kzoo.layers.feature_pyramid import UpsampleAdd, feature_pyramid
@@ -8,6 +8,7 @@ from kzoo.layers.l2_normalization import L2Normalization
 from kzoo.layers.max_unpooling import MaxPoolingWithSwitches, MaxUnpooling2D
 from kzoo.layers.non_max_suppression import NonMaxSuppression
 from kzoo.layers.pixel_normalization import PixelNormalization
+from kzoo.layers.top_candidates import TopCandidates
 
 __all__ = [
     "AnchorGenerator",
@@ -19,6 +20,8 @@ __all__ = [
     "MaxUnpooling2D",
     "NonMaxSuppression",
     "PixelNormalization",
+    "TopCandidates",
     "UpsampleAdd",
     "feature_pyramid",
+    "strides_of",
 ]

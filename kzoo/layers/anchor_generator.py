@@ -96,3 +96,15 @@ class AnchorGenerator(keras.layers.Layer):
             "strides": [list(s) for s in self.strides],
             "extra_squares": self.extra_squares,
         }
+
+
+def strides_of(features: Sequence, image_size: tuple[int, int], first_level: int) -> list[list[float]]:
+    """The strides (y, x) of feature maps (B, h, w, C) of which the first halves the image `first_level` times.
+
+    Maps made by halving keep their nominal stride 2^level; those made without padding divide the image evenly.
+    """
+    strides = []
+    for level, feature in enumerate(features, start=first_level):
+        sides = zip(image_size, feature.shape[1:3], strict=True)
+        strides.append([2**level if math.ceil(size / 2**level) == cells else size / cells for size, cells in sides])
+    return strides

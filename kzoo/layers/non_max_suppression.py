@@ -29,7 +29,8 @@ class NonMaxSuppression(keras.layers.Layer):
         fused: True, False, or None for True on the TensorFlow backend only.
 
     Call:
-        boxes: (B, N, 4) xyxy pixels; scores: (B, N, C), a score for each class (no background).
+        boxes: (B, N, 4) xyxy pixels; scores: (B, N, C), a score for each class (no background). Or, where each box is
+            of one class: scores (B, N), labels (B, N) int32 and num_classes.
     Returns:
         {"boxes": (B, K, 4) float32, "labels": (B, K) int32, "scores": (B, K) float32, "num_detections": (B,) int32},
         best first; rows beyond `num_detections` hold 0, -1 and 0.
@@ -60,34 +61,38 @@ class NonMaxSuppression(keras.layers.Layer):
         self.max_candidates = max_candidates
         self.fused = fused
 
-    def call(self, boxes, scores):
+    def call(self, boxes, scores, labels=None, num_classes: int | None = None):
         boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
-        boxes, scores, labels = self._candidates(boxes, scores)
-        separated = boxes if self.class_agnostic else _separate_classes(boxes, labels, self.num_classes)
+        num_classes = scores.shape[-1] if labels is None else num_classes
+        boxes, scores, labels = self._candidates(boxes, scores, labels)
+        separated = boxes if self.class_agnostic else _separate_classes(boxes, labels, num_classes)
         fused = keras.backend.backend() == "tensorflow" if self.fused is None else self.fused
         greedy = _greedy_fused if fused else _greedy
         picked, count = greedy(separated, scores, self.iou_threshold, self.score_threshold, self.max_detections)
         valid = ops.arange(self.max_detections)[None] < count[:, None]
         picked = ops.where(valid, picked, 0)
         return {
-            "boxes": ops.where(valid[..., None], _gather(boxes, picked), 0.0),
-            "labels": ops.where(valid, _gather(labels, picked), -1),
-            "scores": ops.where(valid, _gather(scores, picked), 0.0),
+            "boxes": ops.where(valid[..., None], gather_rows(boxes, picked), 0.0),
+            "labels": ops.where(valid, gather_rows(labels, picked), -1),
+            "scores": ops.where(valid, gather_rows(scores, picked), 0.0),
             "num_detections": count,
         }
 
-    def _candidates(self, boxes, scores):
+    def _candidates(self, boxes, scores, labels):
         """The best pairs (box, class): boxes (B, K, 4), scores (B, K) descending, labels (B, K)."""
         if boxes.shape[-2] == 0:  # nothing to pick from: one candidate that no threshold lets through
             boxes = ops.pad(boxes, [[0, 0], [0, 1], [0, 0]])
-            scores = ops.pad(scores, [[0, 0], [0, 1], [0, 0]], constant_values=-1e9)
-        num_boxes, self.num_classes = scores.shape[-2:]
-        pairs = num_boxes * self.num_classes
+            scores = ops.pad(scores, [[0, 0], [0, 1], [0, 0]][: len(scores.shape)], constant_values=-1e9)
+            labels = None if labels is None else ops.pad(labels, [[0, 0], [0, 1]])
+        num_classes = scores.shape[-1] if labels is None else 1
+        pairs = boxes.shape[-2] * num_classes
         scores, index = ops.top_k(ops.reshape(scores, (-1, pairs)), min(self.max_candidates, pairs))
         index = ops.cast(index, "int32")
-        return _gather(boxes, index // self.num_classes), scores, index % self.num_classes
+        if labels is not None:
+            return gather_rows(boxes, index), scores, gather_rows(ops.cast(labels, "int32"), index)
+        return gather_rows(boxes, index // num_classes), scores, index % num_classes
 
-    def compute_output_spec(self, boxes, scores):
+    def compute_output_spec(self, boxes, scores, labels=None, num_classes=None):
         batch, k = boxes.shape[0], self.max_detections
         return {
             "boxes": keras.KerasTensor((batch, k, 4), "float32"),
@@ -132,7 +137,7 @@ def _greedy(boxes, scores, iou_threshold, score_threshold, max_detections):
         best = ops.cast(ops.argmax(ops.cast(alive, "int32"), axis=-1), "int32")  # the first one alive
         found = ops.any(alive, axis=-1)
         picked = ops.where((slots[None] == i) & found[:, None], best[:, None], picked)
-        overlap = box_ops.iou(_gather(boxes, best[:, None]), boxes)[:, 0]
+        overlap = box_ops.iou(gather_rows(boxes, best[:, None]), boxes)[:, 0]
         itself = ops.arange(boxes.shape[1])[None] == best[:, None]
         return alive & (overlap <= iou_threshold) & ~itself, picked, count + ops.cast(found, "int32")
 
@@ -165,7 +170,7 @@ def _greedy_fused(boxes, scores, iou_threshold, score_threshold, max_detections)
     return tf.map_fn(one_image, (boxes, scores), fn_output_signature=signature, parallel_iterations=16)
 
 
-def _gather(values, index):
+def gather_rows(values, index):
     """values (B, N) or (B, N, D) at index (B, K) -> (B, K) or (B, K, D)."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

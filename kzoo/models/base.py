@@ -16,7 +16,8 @@ class Detector(keras.Model):
     A subclass builds its graph in `__init__`, and defines
 
     - `raw_losses(targets, raw)` -> {"class_loss": scalar, "box_loss": scalar}: targets + loss,
-    - `decode(raw)` -> the detections dict: boxes, softmax or sigmoid, NMS.
+    - `decode(raw)` -> the detections dict: boxes, softmax or sigmoid, NMS,
+    - `_backbone` and `_arguments`: the backbone and the other arguments of its constructor, for `get_config`.
 
     Attributes:
         image_size: (height, width) that the network sees.
@@ -36,6 +37,24 @@ class Detector(keras.Model):
         self.num_classes = num_classes
         self.class_names = list(class_names) if class_names is not None else None
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+
+    def get_config(self):
+        """The constructor's arguments: `_arguments` of the subclass, the backbone, whole where it is a model."""
+        own = isinstance(self._backbone, keras.Model)
+        return {
+            "num_classes": self.num_classes,
+            "backbone": keras.saving.serialize_keras_object(self._backbone) if own else self._backbone,
+            **self._arguments,
+            "class_names": self.class_names,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config["backbone"], dict):
+            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**config)
 
     def compile(self, optimizer="adam", *, jit_compile="auto", **kwargs):
         """As in Keras; the loss is the paper's, and "auto" means no XLA on a TensorFlow CPU, where it is slower."""
@@ -103,6 +122,28 @@ class Detector(keras.Model):
             return {key: ops.convert_to_numpy(x) for key, x in empty.items()}
         found = self._inference.predict_on_batch(images.astype("float32"))
         return {key: np.asarray(value) for key, value in found.items()}
+
+
+def checked_size(image_size: int | Sequence[int], num_classes: int) -> tuple[int, int]:
+    """(height, width) of one number or two.
+
+    Raises:
+        ValueError: for a size or a number of classes below 1.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"image_size must be one number of pixels or (height, width). Received: {image_size}.")
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1 (background is not counted). Received: {num_classes}.")
+    return size
+
+
+def fine_tuning(pretrained: bool, frozen_stages: int | None, frozen_batch_norm: bool | None) -> tuple[int, bool]:
+    """The two settings of `kzoo.backbones.create`; None is the usual: C1, C2 and batch norm stay if `pretrained`."""
+    return (
+        (2 if pretrained else 0) if frozen_stages is None else frozen_stages,
+        pretrained if frozen_batch_norm is None else frozen_batch_norm,
+    )
 
 
 def resolve_jit_compile(jit_compile):

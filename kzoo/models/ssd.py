@@ -15,8 +15,8 @@ from keras import layers, ops
 
 from kzoo import backbones, losses, matching
 from kzoo import boxes as box_ops
-from kzoo.layers import AnchorGenerator, BoxDecoder, L2Normalization, NonMaxSuppression
-from kzoo.models.base import Detector
+from kzoo.layers import AnchorGenerator, BoxDecoder, L2Normalization, NonMaxSuppression, strides_of
+from kzoo.models.base import Detector, checked_size, fine_tuning
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # (code)
 NEGATIVES_PER_POSITIVE = 3.0  # section 2.2, hard negative mining
@@ -67,14 +67,11 @@ class SSD(Detector):
         name: str = "ssd",
         **kwargs,
     ):
-        image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1 (background is not counted). Received: {num_classes}.")
+        image_size = checked_size(image_size, num_classes)
         paper = backbone == "vgg16"
         levels = levels or _count_levels(image_size, first_level, paper)
         fine_tuned = weights is not None and not paper
-        frozen_stages = (2 if fine_tuned else 0) if frozen_stages is None else frozen_stages
-        frozen_batch_norm = fine_tuned if frozen_batch_norm is None else frozen_batch_norm
+        frozen_stages, frozen_batch_norm = fine_tuning(fine_tuned, frozen_stages, frozen_batch_norm)
 
         # === Layers
         last_stage = 4 if paper else first_level + levels - 1
@@ -145,23 +142,6 @@ class SSD(Detector):
         scores = layers.Softmax(dtype="float32", name="postprocess_softmax")(raw["classes"])[..., 1:]
         boxes = box_ops.clip(self.box_decoder(raw["boxes"], self.anchors), self.image_size)
         return self.nms(boxes, scores)
-
-    def get_config(self):
-        own = isinstance(self._backbone, keras.Model)
-        return {
-            "num_classes": self.num_classes,
-            "backbone": keras.saving.serialize_keras_object(self._backbone) if own else self._backbone,
-            **self._arguments,
-            "class_names": self.class_names,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        if isinstance(config["backbone"], dict):
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
-        return cls(**config)
 
 
 def SSD300(num_classes: int, **kwargs) -> SSD:
@@ -301,20 +281,9 @@ def _default_shapes(scales, aspect_ratios, levels: int, default_scales: list[flo
 
 def _default_boxes(image_size, features, first_level: int, scales, aspect_ratios) -> AnchorGenerator:
     side = min(image_size)
-    strides = []
-    for level, feature in enumerate(features):
-        nominal = 2 ** (first_level + level)
-        # Maps made by halving keep their nominal stride; those made without padding divide the image evenly.
-        exact = [size / cells for size, cells in zip(image_size, feature.shape[1:3], strict=True)]
-        strides.append(
-            [
-                nominal if math.ceil(size / nominal) == cells else step
-                for size, cells, step in zip(image_size, feature.shape[1:3], exact, strict=True)
-            ]
-        )
     return AnchorGenerator(
         sizes=[[s * side] for s in scales[:-1]],
         aspect_ratios=[[1.0, *ratios] for ratios in aspect_ratios],
-        strides=strides,
+        strides=strides_of(features, image_size, first_level),
         extra_squares=[[math.sqrt(a * b) * side] for a, b in itertools.pairwise(scales)],
     )

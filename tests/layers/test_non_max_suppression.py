@@ -140,3 +140,26 @@ def test_bad_arguments_are_refused():
         NonMaxSuppression(iou_threshold=45)
     with pytest.raises(ValueError, match="at least 1"):
         NonMaxSuppression(max_detections=0)
+
+
+@pytest.mark.parametrize("fused", FORMS)
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_boxes_of_one_class_each_are_the_same_as_a_matrix_with_one_score_a_row(fused, class_agnostic):
+    rng = np.random.default_rng(9)
+    boxes, scores = random_scene(rng, 2, 120, 5)
+    labels = rng.integers(0, 5, (2, 120)).astype("int32")
+    matrix = np.where(labels[..., None] == np.arange(5), scores, -1.0).astype("float32")
+    layer = NonMaxSuppression(0.4, 0.05, 30, class_agnostic, fused=fused)
+    expected = run(layer, boxes, matrix)
+    found = layer(boxes, np.take_along_axis(scores, labels[..., None], -1)[..., 0], labels, num_classes=5)
+    assert expected["num_detections"].min() > 5
+    for key, value in found.items():
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(value), expected[key])
+
+
+@pytest.mark.parametrize("fused", FORMS)
+def test_no_boxes_of_one_class_each(fused):
+    empty = np.zeros((2, 0), "float32")
+    found = NonMaxSuppression(fused=fused)(np.zeros((2, 0, 4), "float32"), empty, empty.astype("int32"), num_classes=3)
+    assert keras.ops.convert_to_numpy(found["num_detections"]).tolist() == [0, 0]
+    assert (keras.ops.convert_to_numpy(found["labels"]) == -1).all()
