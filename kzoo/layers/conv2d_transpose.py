@@ -17,7 +17,7 @@ class BilinearInitializer(keras.initializers.Initializer):
         height, width, outputs, inputs = shape
         if outputs != inputs:
             raise ValueError(
-                f"A bilinear start keeps the channels: filters must be {inputs}, as the input has. Received: {outputs}. "
+                f"A bilinear start keeps the channels: filters must be {inputs}, as in the input. Received: {outputs}. "
                 "Give another kernel_initializer."
             )
         window = np.outer(_triangle(height), _triangle(width)).astype("float32")
