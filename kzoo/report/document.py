@@ -15,7 +15,6 @@ def build(folder: Path, title: str | None = None) -> str:
     rows = files.read_rows(folder / files.RESULTS)
     evaluation = files.read_json(folder / files.EVALUATION) or {}
     summary = files.read_json(folder / files.SUMMARY) or {}
-    state = files.read_json(folder / files.STATE) or {}
     picture = {name: folder / file for name, file in files.PICTURES.items()}
     parts: list[tuple[str, Callable[[], str]]] = [
         ("Scores", lambda: _scores(evaluation)),
@@ -46,8 +45,8 @@ def build(folder: Path, title: str | None = None) -> str:
     sections = [(name, text) for name, part in parts if (text := part())]
     model = " on ".join(str(p) for p in (summary.get("model") or config.get("model"), config.get("backbone")) if p)
     subtitle = " · ".join(str(p) for p in (model, config.get("data") or evaluation.get("data")) if p)
-    head = page.tiles(_headline(config, rows, evaluation, summary, state))
-    if state.get("epochs_done") == 0 or (config and not rows):
+    head = page.tiles(_headline(config, rows, evaluation, summary))
+    if config and not rows:
         head += page.paragraph("No epoch of this training is finished yet.", "bad")
     title = title or folder.resolve().name
     return page.page(f"kzoo: {title}", subtitle, head, sections, f"Written by kzoo {_version()}.")
@@ -64,7 +63,6 @@ def _headline(
     rows: list[dict],
     evaluation: Mapping[str, Any],
     summary: Mapping[str, Any],
-    state: Mapping,
 ) -> dict[str, Any]:
     scores = evaluation.get("scores") or {}
     split = evaluation.get("split")
