@@ -8,6 +8,9 @@ from kzoo.layers.l2_normalization import L2Normalization
 from kzoo.layers.max_unpooling import MaxPoolingWithSwitches, MaxUnpooling2D
 from kzoo.layers.non_max_suppression import NonMaxSuppression
 from kzoo.layers.pixel_normalization import PixelNormalization
+from kzoo.layers.roi_align import RoIAlign
+from kzoo.layers.roi_pooling import RoIPooling
+from kzoo.layers.spatial_pyramid_pooling import SpatialPyramidPooling
 from kzoo.layers.top_candidates import TopCandidates
 
 __all__ = [
@@ -20,6 +23,9 @@ __all__ = [
     "MaxUnpooling2D",
     "NonMaxSuppression",
     "PixelNormalization",
+    "RoIAlign",
+    "RoIPooling",
+    "SpatialPyramidPooling",
     "TopCandidates",
     "UpsampleAdd",
     "feature_pyramid",
