@@ -1,4 +1,4 @@
-"""What every detector of the zoo has: raw heads for training, decoded detections for everything else."""
+"""What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,23 @@ from keras import ops
 from kzoo import images as image_ops
 
 
-class Detector(keras.Model):
+class Network(keras.Model):
     """A functional graph from images to raw heads, with the paper's targets and loss inside.
 
-    `fit` and `evaluate` take batches of `(images, {"boxes", "labels"})`; `detect` gives detections as NumPy arrays.
     A subclass builds its graph in `__init__`, and defines
 
-    - `raw_losses(targets, raw)` -> {"class_loss": scalar, "box_loss": scalar}: targets + loss,
-    - `decode(raw)` -> the detections dict: boxes, softmax or sigmoid, NMS,
+    - `raw_losses(targets, raw)` -> {name: scalar} for each of `loss_names`: targets + loss,
+    - `decode(raw)` -> what users want to have, as a dict,
     - `_backbone` and `_arguments`: the backbone and the other arguments of its constructor, for `get_config`.
 
     Attributes:
         image_size: (height, width) that the network sees.
-        num_classes: without background.
+        num_classes: how many classes there are.
         class_names: what the labels 0..num_classes-1 mean, or None.
     """
 
-    loss_names: tuple[str, ...] = ("class_loss", "box_loss")
+    loss_names: tuple[str, ...] = ()
+    _backbone: str | keras.Model | None = None
 
     def _finish(self, image_size, num_classes: int, class_names: Sequence[str] | None) -> None:
         """Called at the end of a subclass's `__init__`, when the graph stands."""
@@ -41,9 +41,10 @@ class Detector(keras.Model):
     def get_config(self):
         """The constructor's arguments: `_arguments` of the subclass, the backbone, whole where it is a model."""
         own = isinstance(self._backbone, keras.Model)
+        backbone = keras.saving.serialize_keras_object(self._backbone) if own else self._backbone
         return {
             "num_classes": self.num_classes,
-            "backbone": keras.saving.serialize_keras_object(self._backbone) if own else self._backbone,
+            **({} if backbone is None else {"backbone": backbone}),
             **self._arguments,
             "class_names": self.class_names,
             "name": self.name,
@@ -52,7 +53,7 @@ class Detector(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        if isinstance(config["backbone"], dict):
+        if isinstance(config.get("backbone"), dict):
             config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**config)
 
@@ -66,28 +67,52 @@ class Detector(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if sample_weight is not None:
-            raise ValueError("Detectors take no sample_weight: the papers' losses weigh boxes, not images.")
-        parts = self.raw_losses(y, y_pred)
+        parts = self.raw_losses(self._weighted(y, sample_weight), y_pred)
         for tracker in self.loss_trackers:
             tracker.update_state(parts[tracker.name])
         total = sum(parts.values())
         return sum(self.losses, start=total)  # with regularisation, where layers have it
+
+    def _weighted(self, targets, sample_weight):
+        if sample_weight is not None:
+            raise ValueError("Detectors take no sample_weight: the papers' losses weigh boxes, not images.")
+        return targets
 
     def raw_losses(self, targets, raw) -> dict:
         """The parts of the loss, scalars in float32, by name."""
         raise NotImplementedError(f"{type(self).__name__} must define raw_losses.")
 
     def decode(self, raw) -> dict:
-        """Detections from raw heads."""
+        """What users want to have, from raw heads."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
     def inference_model(self) -> keras.Model:
-        """The whole detector as one functional model: "image" (B, H, W, 3) pixels -> detections dict, NMS inside."""
+        """The whole system as one functional model: "image" (B, H, W, 3) pixels -> what `decode` returns."""
         image = keras.Input((*self.image_size, 3), dtype="float32", name="image")
         model = keras.Model(image, self.decode(self(image)), name=f"{self.name}_inference")
         model.compile(jit_compile=resolve_jit_compile("auto"))
         return model
+
+    def _predict_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """What `inference_model` says of images (B, *image_size, 3), as NumPy arrays."""
+        if not hasattr(self, "_inference"):
+            # Kept out of Keras' tracking: it would count the network twice.
+            object.__setattr__(self, "_inference", self.inference_model())
+        if len(images) == 0:
+            empty = {key: ops.zeros((0, *x.shape[1:]), x.dtype) for key, x in self._inference.output.items()}
+            return {key: ops.convert_to_numpy(x) for key, x in empty.items()}
+        found = self._inference.predict_on_batch(images.astype("float32"))
+        return {key: np.asarray(value) for key, value in found.items()}
+
+
+class Detector(Network):
+    """A network that finds objects: `detect` gives detections as NumPy arrays.
+
+    `fit` and `evaluate` take batches of `(images, {"boxes", "labels"})`; `decode` gives the detections dict, NMS
+    included. `num_classes` is without background.
+    """
+
+    loss_names: tuple[str, ...] = ("class_loss", "box_loss")
 
     def detect(self, images, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects.
@@ -107,21 +132,11 @@ class Detector(keras.Model):
         height, width = self.image_size
         scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
         images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
-        if not hasattr(self, "_inference"):
-            # Kept out of Keras' tracking: it would count the network twice.
-            object.__setattr__(self, "_inference", self.inference_model())
         starts = range(0, max(len(images), 1), batch_size)
-        parts = [self._detect_batch(images[start : start + batch_size]) for start in starts]
+        parts = [self._predict_batch(images[start : start + batch_size]) for start in starts]
         found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         found["boxes"] = found["boxes"] * scale
         return found
-
-    def _detect_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        if len(images) == 0:
-            empty = {key: ops.zeros((0, *x.shape[1:]), x.dtype) for key, x in self._inference.output.items()}
-            return {key: ops.convert_to_numpy(x) for key, x in empty.items()}
-        found = self._inference.predict_on_batch(images.astype("float32"))
-        return {key: np.asarray(value) for key, value in found.items()}
 
 
 def checked_size(image_size: int | Sequence[int], num_classes: int) -> tuple[int, int]:
