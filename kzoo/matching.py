@@ -1,5 +1,6 @@
 """One matcher for the whole zoo: which ground-truth box each anchor answers for."""
 
+import keras
 from keras import ops
 
 from kzoo import boxes as box_ops
@@ -15,6 +16,7 @@ def match(
     positive: float = 0.5,
     negative: float | None = None,
     claim: str = "one_to_one",
+    lowest: float = 0.0,
 ):
     """Assigns each anchor a ground-truth box, "background" or "ignored".
 
@@ -22,7 +24,7 @@ def match(
     box, IGNORED and NEGATIVE.
 
     Args:
-        anchors: (A, 4) xyxy.
+        anchors: (A, 4) xyxy, or (B, A, 4) where each image has its own, as proposals are.
         boxes: (B, N, 4) xyxy, padded; labels: (B, N), -1 where padded.
         positive: an anchor with IoU > positive takes the box that it overlaps most.
         negative: an anchor with IoU < negative for all boxes is background, between the two it is ignored; None means
@@ -31,15 +33,19 @@ def match(
             "one_to_one": boxes and anchors pair off, highest IoU first, no anchor twice (SSD);
             "best": each box claims every anchor of its highest IoU, ties included (Faster R-CNN's RPN);
             "none": no claims (RetinaNet).
+        lowest: an anchor whose best IoU is below it is ignored rather than background (Fast R-CNN: 0.1).
 
     Returns:
         (B, A) int32: index of the box, NEGATIVE or IGNORED.
     """
     if claim not in ("one_to_one", "best", "none"):
         raise ValueError(f"claim must be 'one_to_one', 'best' or 'none'. Received: {claim!r}.")
-    overlap = box_ops.iou(ops.convert_to_tensor(boxes), ops.convert_to_tensor(anchors)[None])  # (B, N, A)
+    anchors = ops.convert_to_tensor(anchors)
+    anchors = anchors[None] if len(anchors.shape) == 2 else anchors
+    overlap = box_ops.iou(ops.convert_to_tensor(boxes), anchors)  # (B, N, A)
     if overlap.shape[1] == 0:
-        return ops.full_like(ops.sum(overlap, axis=1), NEGATIVE, dtype="int32")
+        nothing = NEGATIVE if lowest <= 0 else IGNORED
+        return ops.full_like(ops.sum(overlap, axis=1), nothing, dtype="int32")
     overlap = ops.where((labels >= 0)[..., None], overlap, -1.0)
     best = ops.max(overlap, axis=1)
     index = ops.cast(ops.argmax(overlap, axis=1), "int32")
@@ -47,16 +53,51 @@ def match(
     matched = ops.where(best < (positive if negative is None else negative), NEGATIVE, matched)
     if negative is None:
         matched = ops.where(best > positive, index, NEGATIVE)
+    if lowest > 0:
+        matched = ops.where(best < lowest, IGNORED, matched)
     if claim == "none":
         return matched
     claimed = _pair_off(overlap) if claim == "one_to_one" else _claim_best(overlap)
     return ops.where(claimed >= 0, claimed, matched)
 
 
+def sample(matched, count: int, positive_fraction: float, seed: keras.random.SeedGenerator):
+    """Draws `count` anchors of each image, at most `positive_fraction` of them matched, the rest background.
+
+    Where matched anchors are few, background fills up. The RPN of Faster R-CNN draws 256 with a fraction of 1/2,
+    Fast R-CNN 64 with 1/4.
+
+    Args:
+        matched: (B, A) int32, from `match`.
+        count: how many anchors an image.
+        positive_fraction: 0..1.
+        seed: gives other draws at each call.
+
+    Returns:
+        index: (B, count) int32 of the anchors drawn, matched ones first.
+        drawn: (B, count) int32, `matched` of these; IGNORED in the places for which no anchor is left.
+    """
+    short = max(count - matched.shape[1], 0)
+    matched = ops.pad(ops.cast(matched, "int32"), [[0, 0], [0, short]], constant_values=IGNORED)
+    lot = keras.random.uniform(ops.shape(matched), seed=seed, dtype="float32")
+    most = int(count * positive_fraction)
+    lots, index = [], []
+    for wanted, limit in ((matched >= 0, most), (matched == NEGATIVE, count)):
+        lot_drawn, index_drawn = ops.top_k(ops.where(wanted, lot, -1.0), limit)
+        lots.append(lot_drawn >= 0)
+        index.append(ops.cast(index_drawn, "int32"))
+    # What was drawn moves to the front (top_k keeps the order of equals), and the first `count` are taken.
+    places = ops.concatenate([ops.where(lots[0], 2.0, 0.0), ops.where(lots[1], 1.0, 0.0)], axis=1)
+    found, places = ops.top_k(places, count)
+    index = ops.take_along_axis(ops.concatenate(index, axis=1), ops.cast(places, "int32"), axis=1)
+    drawn = ops.where(found > 0, ops.take_along_axis(matched, index, axis=1), IGNORED)
+    return ops.where(found > 0, index, 0), drawn
+
+
 def gather_matched(values, matched, background):
     """values (B, N) or (B, N, D) of each anchor's box: (B, A) or (B, A, D); `background` where there is none."""
-    shape = ops.shape(values)
-    if shape[1] == 0:
+    shape = values.shape
+    if not shape[1]:  # 0, or unknown and maybe 0
         values = ops.pad(values, [[0, 0], [0, 1]] + [[0, 0]] * (len(shape) - 2))
     index = ops.maximum(matched, 0)
     positive = matched >= 0
@@ -99,4 +140,4 @@ def _pair_off(overlap):
     return claimed
 
 
-__all__ = ["IGNORED", "NEGATIVE", "gather_matched", "match"]
+__all__ = ["IGNORED", "NEGATIVE", "gather_matched", "match", "sample"]

@@ -100,3 +100,72 @@ def test_matched_values_and_background():
 def test_an_unknown_claim_is_refused():
     with pytest.raises(ValueError, match="one_to_one"):
         match([[[0, 0, 1, 1]]], [[0]], claim="all")
+
+
+def test_each_image_may_have_anchors_of_its_own():
+    boxes, labels = [[[0, 0, 10, 10]]] * 2, [[3]] * 2
+    anchors = np.stack([ANCHORS, ANCHORS[::-1]])
+    matched = match(boxes, labels, anchors, positive=0.5, claim="none")
+    np.testing.assert_array_equal(matched, [[0, 0, -1, -1, -1], [-1, -1, -1, 0, 0]])
+
+
+def test_background_below_the_lowest_overlap_is_ignored():
+    # IoU .25, .2, 0, 0, 0: background is what overlaps an object a little (Fast R-CNN, section 2.3).
+    boxes, labels = [[[0, 0, 10, 2.5]]], [[0]]
+    matched = match(boxes, labels, positive=0.5, claim="none", lowest=0.1)
+    np.testing.assert_array_equal(matched, [[-1, -1, -2, -2, -2]])
+    np.testing.assert_array_equal(match(np.zeros((1, 0, 4)), np.zeros((1, 0)), lowest=0.1), [[-2] * 5])
+
+
+def draw(matched, count, fraction, seed=0):
+    index, drawn = matching.sample(np.array(matched, "int32"), count, fraction, keras.random.SeedGenerator(seed))
+    return keras.ops.convert_to_numpy(index), keras.ops.convert_to_numpy(drawn)
+
+
+def test_a_sample_has_the_wanted_share_of_matched_anchors():
+    matched = np.array([[0] * 40 + [-1] * 50 + [-2] * 10, [1] * 3 + [-1] * 50 + [-2] * 47], "int32")
+    index, drawn = draw(matched, 32, 0.25)
+    np.testing.assert_array_equal((drawn >= 0).sum(1), [8, 3])
+    np.testing.assert_array_equal((drawn == matching.NEGATIVE).sum(1), [24, 29])  # background fills up
+    np.testing.assert_array_equal(np.take_along_axis(matched, index, 1), drawn)
+    assert all(len(set(row)) == 32 for row in index)  # nothing twice
+
+
+def test_places_without_an_anchor_are_ignored():
+    index, drawn = draw([[0, 1, 0, 1, -1, -2], [-2] * 6], 8, 0.25)
+    assert (drawn[0] >= 0).sum() == 2
+    np.testing.assert_array_equal(drawn[0, 2:], [-1] + [-2] * 5)
+    np.testing.assert_array_equal(drawn[1], [-2] * 8)
+    assert index.min() >= 0
+    assert index.max() < 6
+    assert draw(np.zeros((2, 0)), 4, 0.5)[1].tolist() == [[-2] * 4] * 2
+
+
+def test_every_anchor_is_drawn_equally_often():
+    seed = keras.random.SeedGenerator(1)
+    matched = np.array([[0] * 10 + [-1] * 20] * 50, "int32")
+    times = np.zeros(30)
+    for _ in range(20):
+        index, _ = matching.sample(matched, 10, 0.5, seed)
+        times += np.bincount(keras.ops.convert_to_numpy(index).ravel(), minlength=30)
+    # 1000 images draw 5 of 10 and 5 of 20: 500 and 250 times each, give or take five standard deviations.
+    assert np.abs(times[:10] - 500).max() < 80
+    assert np.abs(times[10:] - 250).max() < 70
+
+
+def test_batches_may_change_their_number_of_boxes_in_a_compiled_graph():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow compiles for shapes that it does not know")
+    import tensorflow as tf
+
+    anchors = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], "float32")
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, 4)), tf.TensorSpec((1, None), tf.int32)])
+    def run(boxes, labels):
+        matched = matching.match(anchors, boxes, labels)
+        return matched, matching.gather_matched(labels, matched, -5)
+
+    matched, labels = run(anchors[None, 1:], np.array([[7]], "int32"))
+    assert (matched.numpy().tolist(), labels.numpy().tolist()) == ([[-1, 0]], [[-5, 7]])
+    matched, labels = run(np.zeros((1, 0, 4), "float32"), np.zeros((1, 0), "int32"))
+    assert (matched.numpy().tolist(), labels.numpy().tolist()) == ([[-1, -1]], [[-5, -5]])
