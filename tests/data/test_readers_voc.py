@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kzoo.data.readers import read
-from kzoo.data.readers.voc import VOC_CLASSES
 
 
 def kinds(annotations):
@@ -19,13 +18,7 @@ def test_boxes_lose_one_from_their_minima_only(voc):
     assert sample.size == (60, 80)
 
 
-def test_a_folder_of_voc_names_has_all_twenty_classes_in_vocs_order(voc):
-    annotations = read(voc("a", [("person", (1, 1, 9, 9)), ("aeroplane", (2, 2, 9, 9))]))
-    assert annotations.class_names == list(VOC_CLASSES)
-    assert annotations.samples[0].labels.tolist() == [14, 0]
-
-
-def test_other_names_are_sorted_over_all_splits_so_that_ids_do_not_depend_on_the_split(voc, voc_split):
+def test_names_are_sorted_over_all_splits_so_that_ids_do_not_depend_on_the_split(voc, voc_split):
     voc("a", [("zebra", (1, 1, 9, 9))])
     root = voc("b", [("ant", (1, 1, 9, 9))])
     voc_split("train", ["a"])
@@ -241,6 +234,7 @@ def test_the_voc2007_subset_is_read_whole(shared_data):
     root = shared_data("voc2007_subset")
     assert [len(read(root, split).samples) for split in ("train", "val", "test")] == [482, 460, 964]
     annotations = read(root)
-    assert annotations.class_names == list(VOC_CLASSES)
+    assert len(annotations.class_names) == 20
+    assert annotations.class_names[::6] == ["aeroplane", "car", "horse", "train"]
     assert sum(len(sample.boxes) for sample in annotations.samples) == 5203
     assert {fault.kind for fault in annotations.faults} == {"difficult"}

@@ -36,7 +36,7 @@ def read(
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
             None for all of it.
         class_names: which classes, in which order; boxes of others are left out as faults. None for the data set's own:
-            VOC's twenty where all names are among them, else the names sorted; COCO's and YOLO's by their ids.
+            a VOC folder's names sorted, as VOC's twenty are; COCO's and YOLO's by their ids.
         data_dir: where named data sets are kept; None: $KZOO_DATA_DIR, else ~/.cache/kzoo/data.
 
     Raises:

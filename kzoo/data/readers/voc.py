@@ -18,10 +18,6 @@ from kzoo.data.readers.layout import images_by_stem, inside, is_image, relative,
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 NOT_FOR_CLASSES = re.compile(r"\s+(-1|0|1)$")  # VOC's lists of one class end each line in a flag
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -69,12 +65,12 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
     annotations = {path.stem: path for path in sorted((root / "Annotations").glob("[!.]*.xml"))}
     faults: list[Fault] = []
     wanted = _wanted(root, lists, name, images, annotations, faults)
-    # Ids must not depend on the split, so names are collected over all of them.
+    # Ids must not depend on the split: names are collected over all of them, and sorted, as VOC's twenty are.
     needed = [annotations[k] for k in (wanted if class_names else annotations) if k in annotations]
     parsed = dict(zip((p.stem for p in needed), map_in_threads(parse, needed, "reading annotations"), strict=True))
     if class_names is None:
         seen = {item["name"] for one in parsed.values() for item in one.objects if item["name"]}
-        class_names = list(VOC_CLASSES) if seen <= set(VOC_CLASSES) else sorted(seen)
+        class_names = sorted(seen)
     ids = {text: i for i, text in enumerate(class_names)}
     member = {}
     for listed, keys in lists.items():
