@@ -66,3 +66,35 @@ def hard_negatives(loss, positive, negative, ratio: float = 3.0):
     order = ops.argsort(-loss, axis=1)
     rank = ops.cast(ops.argsort(order, axis=1), "int32")
     return (rank < wanted) & negative
+
+
+def softmax_focal_loss(labels, logits, gamma: float = 2.0):
+    """-(1 - p)^gamma log p with p = softmax(logits)[label], for labels (...) and logits (..., C) -> (...) float32.
+
+    RetinaNet's focal loss (equation 4) for classes that exclude each other, as those of a pixel do; gamma = 0 is the
+    cross-entropy.
+    """
+    loss = softmax_cross_entropy(labels, logits)
+    # 1 - p from the loss itself; the small number keeps the power's derivative finite where p is 1.
+    return ops.power(-ops.expm1(-loss) + 1e-8, gamma) * loss
+
+
+def soft_dice_loss(labels, logits, weights=None, smooth: float = 1.0):
+    """1 - the mean over classes of (2 sum p g + smooth) / (sum p + sum g + smooth) (Milletari et al., 2016).
+
+    The sums are over all pixels of the batch, p is the softmax and g is 1 at the label. A class that is neither there
+    nor predicted counts as met.
+
+    Args:
+        labels: (...) in 0..C-1; logits: (..., C); weights: (...) of each pixel, 0 for void; None for 1.
+
+    Returns:
+        a float32 scalar in 0..1.
+    """
+    probabilities = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    truth = ops.one_hot(labels, logits.shape[-1], dtype="float32")
+    weights = ops.ones_like(truth[..., :1]) if weights is None else ops.cast(weights, "float32")[..., None]
+    pixels = tuple(range(len(truth.shape) - 1))
+    both = ops.sum(weights * probabilities * truth, axis=pixels)
+    total = ops.sum(weights * (probabilities + truth), axis=pixels)
+    return 1.0 - ops.mean((2.0 * both + smooth) / (total + smooth))

@@ -93,7 +93,7 @@ class Network(keras.Model):
         model.compile(jit_compile=resolve_jit_compile("auto"))
         return model
 
-    def _predict_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What `inference_model` says of images (B, *image_size, 3), as NumPy arrays."""
         if not hasattr(self, "_inference"):
             # Kept out of Keras' tracking: it would count the network twice.
@@ -133,7 +133,7 @@ class Detector(Network):
         scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
         images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
         starts = range(0, max(len(images), 1), batch_size)
-        parts = [self._predict_batch(images[start : start + batch_size]) for start in starts]
+        parts = [self.infer(images[start : start + batch_size]) for start in starts]
         found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         found["boxes"] = found["boxes"] * scale
         return found
