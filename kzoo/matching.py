@@ -42,7 +42,11 @@ def match(
         raise ValueError(f"claim must be 'one_to_one', 'best' or 'none'. Received: {claim!r}.")
     anchors = ops.convert_to_tensor(anchors)
     anchors = anchors[None] if len(anchors.shape) == 2 else anchors
-    overlap = box_ops.iou(ops.convert_to_tensor(boxes), anchors)  # (B, N, A)
+    boxes, labels = ops.convert_to_tensor(boxes), ops.convert_to_tensor(labels)
+    if boxes.shape[1] is None:  # batches of changing N, 0 among them
+        boxes = ops.pad(boxes, [[0, 0], [0, 1], [0, 0]])
+        labels = ops.pad(labels, [[0, 0], [0, 1]], constant_values=-1)
+    overlap = box_ops.iou(boxes, anchors)  # (B, N, A)
     if overlap.shape[1] == 0:
         nothing = NEGATIVE if lowest <= 0 else IGNORED
         return ops.full_like(ops.sum(overlap, axis=1), nothing, dtype="int32")
@@ -77,7 +81,8 @@ def sample(matched, count: int, positive_fraction: float, seed: keras.random.See
         index: (B, count) int32 of the anchors drawn, matched ones first.
         drawn: (B, count) int32, `matched` of these; IGNORED in the places for which no anchor is left.
     """
-    short = max(count - matched.shape[1], 0)
+    size = matched.shape[1]  # None where the number of boxes differs from batch to batch
+    short = count if size is None else max(count - size, 0)
     matched = ops.pad(ops.cast(matched, "int32"), [[0, 0], [0, short]], constant_values=IGNORED)
     lot = keras.random.uniform(ops.shape(matched), seed=seed, dtype="float32")
     most = int(count * positive_fraction)
@@ -91,7 +96,8 @@ def sample(matched, count: int, positive_fraction: float, seed: keras.random.See
     found, places = ops.top_k(places, count)
     index = ops.take_along_axis(ops.concatenate(index, axis=1), ops.cast(places, "int32"), axis=1)
     drawn = ops.where(found > 0, ops.take_along_axis(matched, index, axis=1), IGNORED)
-    return ops.where(found > 0, index, 0), drawn
+    index = ops.where(found > 0, index, 0)
+    return ops.reshape(index, (-1, count)), ops.reshape(drawn, (-1, count))  # static, whatever A is
 
 
 def gather_matched(values, matched, background):
