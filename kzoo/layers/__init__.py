@@ -8,6 +8,8 @@ from kzoo.layers.l2_normalization import L2Normalization
 from kzoo.layers.max_unpooling import MaxPoolingWithSwitches, MaxUnpooling2D
 from kzoo.layers.non_max_suppression import NonMaxSuppression
 from kzoo.layers.pixel_normalization import PixelNormalization
+from kzoo.layers.pyramid_roi_align import PyramidRoIAlign
+from kzoo.layers.region_proposals import RegionProposals
 from kzoo.layers.roi_align import RoIAlign
 from kzoo.layers.roi_pooling import RoIPooling
 from kzoo.layers.spatial_pyramid_pooling import SpatialPyramidPooling
@@ -23,6 +25,8 @@ __all__ = [
     "MaxUnpooling2D",
     "NonMaxSuppression",
     "PixelNormalization",
+    "PyramidRoIAlign",
+    "RegionProposals",
     "RoIAlign",
     "RoIPooling",
     "SpatialPyramidPooling",

@@ -40,17 +40,15 @@ def rectangle_max(features, top, bottom, left, right, largest: tuple[int, int] |
     top, bottom, left, right = (ops.where(empty, k, x) for k, x in ((0, top), (1, bottom), (0, left), (1, right)))
     level_y, level_x = _level(bottom - top, rows), _level(right - left, columns)
     spans = ops.convert_to_tensor(2 ** np.arange(max(levels)), "int32")
-    # From the upper left window to the other ones.
-    down, across = bottom - ops.take(spans, level_y) - top, right - ops.take(spans, level_x) - left
-    zero = ops.zeros_like(down)
-    moves = [(zero, zero), (zero, across), (down, zero), (down, across)]
+    # The first cells of the four windows: upper left, upper right, lower left, lower right.
+    corners = itertools.product((top, bottom - ops.take(spans, level_y)), (left, right - ops.take(spans, level_x)))
 
     starts, widths, cells = _layout(height, width, levels)
     images = ops.arange(ops.shape(features)[0], dtype="int32")[:, None]
     start = ops.take(starts, level_y * columns + level_x)
     step = ops.take(widths, level_x)
-    # The last row of each image's table is 0, for empty rectangles.
-    places = [images * cells + ops.where(empty, cells - 1, start + (top + y) * step + left + x) for y, x in moves]
+    # The last row of each image's table is for empty rectangles.
+    places = [images * cells + ops.where(empty, cells - 1, start + y * step + x) for y, x in corners]
 
     def look_up(table, place):
         return ops.take(ops.reshape(table, (-1, channels)), place, axis=0)
@@ -63,24 +61,23 @@ def rectangle_max(features, top, bottom, left, right, largest: tuple[int, int] |
 
         def gradient(*args, upstream=None):
             upstream = ops.cast(args[0] if upstream is None else upstream, "float32")
-            # Which cell it is, counted from the upper left one of the rectangle: small integers, half the memory.
+            # Which cell of the map each maximum is; small integers, half the memory.
             dtype = "int16" if height * width < 2**15 else "int32"
-            offsets = _join(_offsets(windows, width, dtype))
-            cell = [
-                look_up(offsets, place) + ops.cast((y * width + x)[..., None], dtype)
-                for place, (y, x) in zip(places, moves, strict=True)
-            ]
+            positions = _join(_positions(windows, dtype), last=height * width)
+            cell = [look_up(positions, place) for place in places]
             above = ops.where(found[1] > found[0], cell[1], cell[0])
             below = ops.where(found[3] > found[2], cell[3], cell[2])
             cell = ops.cast(ops.where(lower > upper, below, above), "int32")
             # Element by element: fewer additions than rows of the table, in float32 whatever the policy. What comes
-            # from empty rectangles falls into a cell of its own behind all others.
-            count = ops.shape(features)[0] * height * width
-            first = ops.where(empty, count, images * (height * width) + top * width + left)
-            index = cell * channels + (first[..., None] * channels + ops.arange(channels, dtype="int32"))
-            size = (count + 1) * channels
-            summed = ops.segment_sum(ops.reshape(upstream, (-1,)), ops.reshape(index, (-1,)), size)
-            return ops.cast(ops.reshape(summed[: count * channels], ops.shape(features)), features.dtype)
+            # from empty rectangles falls into a last cell of each image, which is then cut off.
+            count = height * width + 1
+            index = cell * channels + (images[..., None] * (count * channels) + ops.arange(channels, dtype="int32"))
+            batch = ops.shape(features)[0]
+            summed = ops.segment_sum(
+                ops.reshape(upstream, (-1,)), ops.reshape(index, (-1,)), batch * (count * channels)
+            )
+            summed = ops.reshape(summed, (batch, count, channels))[:, :-1]
+            return ops.cast(ops.reshape(summed, ops.shape(features)), features.dtype)
 
         return ops.maximum(upper, lower), gradient
 
@@ -118,21 +115,20 @@ def _windows(features, levels: tuple[int, int]) -> list[list]:
     return table
 
 
-def _offsets(windows: list[list], width: int, dtype: str) -> list[list]:
-    """Like `windows`, but how many cells after the window's first one (row by row in the map) its maximum stands."""
-    table = [[ops.zeros_like(windows[0][0], dtype=dtype)]]
+def _positions(windows: list[list], dtype: str) -> list[list]:
+    """Like `windows`, but which cell of the map holds the maximum, counted row by row."""
+    _, height, width, _ = windows[0][0].shape
+    cells = ops.reshape(ops.arange(height * width, dtype=dtype), (1, height, width, 1))
+    table = [[ops.zeros_like(windows[0][0], dtype=dtype) + cells]]
 
-    def later(values, offsets, half, axis, distance):
-        first, second = _halves(values, half, axis)
-        offset_first, offset_second = _halves(offsets, half, axis)
-        return ops.where(second > first, offset_second + ops.cast(distance, dtype), offset_first)
+    def of_larger(values, positions, half, axis):
+        (first, second), (in_first, in_second) = _halves(values, half, axis), _halves(positions, half, axis)
+        return ops.where(second > first, in_second, in_first)
 
     for j in range(1, len(windows[0])):
-        half = 2 ** (j - 1)
-        table[0].append(later(windows[0][j - 1], table[0][j - 1], half, 2, half))
+        table[0].append(of_larger(windows[0][j - 1], table[0][j - 1], 2 ** (j - 1), 2))
     for i in range(1, len(windows)):
-        half = 2 ** (i - 1)
-        table.append([later(*pair, half, 1, half * width) for pair in zip(windows[i - 1], table[i - 1], strict=True)])
+        table.append([of_larger(x, y, 2 ** (i - 1), 1) for x, y in zip(windows[i - 1], table[i - 1], strict=True)])
     return table
 
 
@@ -140,7 +136,7 @@ def _halves(x, half: int, axis: int):
     return (x[:, :-half], x[:, half:]) if axis == 1 else (x[:, :, :-half], x[:, :, half:])
 
 
-def _join(windows: list[list]):
-    """All windows in one table (B, cells, C), and a last row of 0."""
+def _join(windows: list[list], last: int = 0):
+    """All windows in one table (B, cells, C), and a last row for empty rectangles."""
     flat = [ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3])) for x in itertools.chain(*windows)]
-    return ops.concatenate([*flat, ops.zeros_like(flat[0][:, :1])], axis=1)
+    return ops.concatenate([*flat, ops.full_like(flat[0][:, :1], last)], axis=1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import roi_reference as reference
 
-from kzoo.layers import RoIAlign, RoIPooling, SpatialPyramidPooling
+from kzoo.layers import PyramidRoIAlign, RoIAlign, RoIPooling, SpatialPyramidPooling
 
 STRIDE = 16
 
@@ -97,6 +97,26 @@ def test_roi_align_is_exact_on_a_slope():
     features = np.arange(20, dtype="float32").reshape(1, 1, 20, 1).repeat(20, axis=1)
     value = RoIAlign(2, 2)(features, np.array([[[4, 4, 12, 12]]], "float32"), stride=1)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(value)[0, 0, 0, :, 0], [5.5, 9.5], rtol=1e-6)
+
+
+def test_each_region_is_pooled_from_the_level_of_its_size():
+    rng = np.random.default_rng(5)
+    maps = [rng.normal(size=(1, 512 // 2**level, 512 // 2**level, 3)).astype("float32") for level in (2, 3, 4, 5)]
+    rois = [[10, 10, 90, 70], [5, 5, 117, 117], [0, 100, 256, 300], [0, 0, 448, 448], [-2e3, 0, 2e3, 2e3]]
+    rois = np.array([rois], "float32")
+    layer = PyramidRoIAlign()
+    pooled = keras.ops.convert_to_numpy(layer(maps, rois))
+    for r, level in enumerate((2, 3, 4, 5, 5)):  # sqrt(w h) is 69, 112, 226, 448 and more: FPN, equation 1
+        alone = RoIAlign(7)(maps[level - 2], rois[:, r : r + 1], stride=2**level)
+        np.testing.assert_allclose(pooled[:, r : r + 1], alone, atol=1e-5)
+    assert PyramidRoIAlign.from_config(layer.get_config()).get_config() == layer.get_config()
+    half = PyramidRoIAlign(dtype="mixed_float16")(maps, rois)
+    assert keras.backend.standardize_dtype(half.dtype) == "float16"
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(half), pooled, atol=1e-2)
+    inputs = [keras.Input(x.shape[1:]) for x in maps], keras.Input((5, 4))
+    assert layer(*inputs).shape == (None, 5, 7, 7, 3)
+    with pytest.raises(ValueError, match="Expected 4 maps"):
+        layer(maps[:2], rois)
 
 
 def test_spatial_pyramid_pooling_follows_the_papers_windows():
