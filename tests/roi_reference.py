@@ -71,11 +71,14 @@ def value_and_gradient(function, x, upstream) -> tuple[np.ndarray, np.ndarray]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        x = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-        return y.numpy(), tf.convert_to_tensor(tape.gradient(y, x, output_gradients=tf.constant(upstream))).numpy()
+        @tf.function  # as in training: some operators have kernels for eager execution only
+        def both(x, upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = function(x)
+            return y, tf.convert_to_tensor(tape.gradient(y, x, output_gradients=upstream))
+
+        return tuple(value.numpy() for value in both(tf.constant(x), tf.constant(upstream)))
     import jax
 
     y, pull = jax.vjp(jax.jit(function), keras.ops.convert_to_tensor(x))

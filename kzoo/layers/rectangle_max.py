@@ -118,7 +118,7 @@ def _windows(features, levels: tuple[int, int]) -> list[list]:
 def _positions(windows: list[list], dtype: str) -> list[list]:
     """Like `windows`, but which cell of the map holds the maximum, counted row by row."""
     _, height, width, _ = windows[0][0].shape
-    cells = ops.reshape(ops.arange(height * width, dtype=dtype), (1, height, width, 1))
+    cells = ops.convert_to_tensor(np.arange(height * width).reshape(1, height, width, 1), dtype)
     table = [[ops.zeros_like(windows[0][0], dtype=dtype) + cells]]
 
     def of_larger(values, positions, half, axis):
