@@ -33,7 +33,7 @@ _APPLICATIONS = {
 
 def names() -> list[str]:
     """The names that `create` knows."""
-    return sorted([*_APPLICATIONS, "tiny", "vgg16"])
+    return sorted([*_APPLICATIONS, *_OWN])
 
 
 def create(
@@ -51,9 +51,10 @@ def create(
         name: one of `names()`; or a functional Keras model of your own that takes pixels 0..255: one whose output is
             a dict {"C3": ...} or {"P3": ...}, or a pyramid backbone of keras-cv or keras-hub.
         image_size: (height, width); None for any.
-        width: multiplies the number of channels, in the families that have it (MobileNets V1 to V3, tiny, vgg16).
+        width: multiplies the number of channels, in the families that have it (MobileNets V1 to V3 and those
+            that are no Keras application, and vgg16).
         weights: None for random, "imagenet", or the path of a .weights.h5 file of the Keras application of the same
-            name with include_top=False (for "tiny": of `create("tiny")`).
+            name with include_top=False (for those that are none: of `create(name)`).
         frozen_stages: the layers up to this Ck keep their weights, and their batch norm its statistics. 2 is usual for
             fine-tuning and spares the most expensive part of the backward pass.
         frozen_batch_norm: every batch norm of the backbone keeps its pretrained statistics and scale, as is usual for
@@ -70,10 +71,9 @@ def create(
         return _own(name, frozen_stages, frozen_batch_norm, last_stage)
     if name not in names():
         raise ValueError(unknown_name("backbone", name, names()))
-    if name == "tiny":
-        body, maps, normalization = *_tiny(image_size, width), "unit"
-    elif name == "vgg16":
-        body, maps, normalization = *_vgg16(image_size, width), "caffe"
+    if name in _OWN:
+        build, normalization = _OWN[name]
+        body, maps = build(image_size, width)
     else:
         body, maps, normalization = _application(name, image_size, width)
     if weights is not None:
@@ -122,7 +122,7 @@ def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool, last_s
 
 def _load_weights(body: keras.Model, name: str, width: float, weights: str | Path) -> None:
     if str(weights) == "imagenet":
-        if name == "tiny" or (name == "vgg16" and width != 1.0):
+        if name in _OWN and (name != "vgg16" or width != 1.0):
             raise ValueError(
                 f"There are no published weights of {name!r} in width {width}. Use weights=None or a path."
             )
@@ -190,3 +190,82 @@ def _vgg16(image_size, width: float):
         # "same" keeps the odd last row: 75 -> 38, as in Caffe, where SSD and FCN were made.
         x = layers.MaxPooling2D(2, padding="same", name=f"block{block}_pool")(x)
     return keras.Model(images, x, name="vgg16_body"), maps | {"C5": x}
+
+
+def _alexnet(image_size, width: float):
+    """AlexNet's five convolutions (Krizhevsky et al., NIPS 2012) up to the last pooling, 6 x 6 of 227 pixels.
+
+    In one tower, as it is taught: neither split over two GPUs nor with local response normalisation. Nothing is padded
+    at the borders but conv2 to conv5, so the strides are only nearly 4, 8, 16 and 32.
+    """
+    if any(size is not None and size < 67 for size in image_size):
+        raise ValueError(f"alexnet needs images of at least 67 x 67 pixels. Received: image_size={tuple(image_size)}.")
+    images = keras.Input((*image_size, 3))
+
+    def conv(x, number, filters, kernel, strides=1, padding="same"):
+        filters = max(4, round(filters * width))
+        return layers.Conv2D(
+            filters,
+            kernel,
+            strides,
+            padding,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"conv{number}",
+        )(x)
+
+    c2 = conv(images, 1, 96, 11, 4, "valid")
+    c3 = conv(layers.MaxPooling2D(3, 2, name="pool1")(c2), 2, 256, 5)
+    x = conv(layers.MaxPooling2D(3, 2, name="pool2")(c3), 3, 384, 3)
+    c4 = conv(conv(x, 4, 384, 3), 5, 256, 3)
+    c5 = layers.MaxPooling2D(3, 2, name="pool5")(c4)
+    return keras.Model(images, c5, name="alexnet_body"), {"C2": c2, "C3": c3, "C4": c4, "C5": c5}
+
+
+def _yolo(image_size, width: float):
+    """The twenty convolutions of YOLO that are first trained as a classifier (Redmon et al., CVPR 2016, figure 3)."""
+    narrow, wide = [(256, 1, 1), (512, 3, 1)], [(512, 1, 1), (1024, 3, 1)]
+    stages = {
+        1: [(64, 7, 2)],
+        2: [(192, 3, 1)],
+        3: [(128, 1, 1), (256, 3, 1), *narrow],
+        4: [*narrow * 4, *wide],
+        5: wide * 2,
+    }
+    return _darknet(image_size, width, stages, "yolo_body")
+
+
+def _fast_yolo(image_size, width: float):
+    """The first six of Fast YOLO's nine convolutions (code: its configuration; the paper gives their number only)."""
+    stages = {level: [(filters, 3, 1)] for level, filters in enumerate((16, 32, 64, 128, 256, 512))}
+    return _darknet(image_size, width, stages, "fast_yolo_body")
+
+
+def _darknet(image_size, width: float, stages: dict[int, list[tuple[int, int, int]]], name: str):
+    """Convolutions of (filters, kernel, strides) with leaky ReLUs, a max pooling between the stages."""
+    images = keras.Input((*image_size, 3))
+    x, maps, number = images, {}, 0
+    for level, convolutions in stages.items():
+        if number:
+            x = layers.MaxPooling2D(2, padding="same", name=f"pool{level}")(x)
+        for filters, kernel, strides in convolutions:
+            number += 1
+            x = leaky_conv(x, max(4, round(filters * width)), kernel, strides, f"conv{number}")
+        if level:
+            maps[f"C{level}"] = x
+    return keras.Model(images, x, name=name), maps
+
+
+def leaky_conv(x, filters: int, kernel: int, strides: int, name: str):
+    """A convolution with bias and a leaky ReLU of 0.1 (YOLO, section 2.2)."""
+    x = layers.Conv2D(filters, kernel, strides, "same", kernel_initializer="he_normal", name=name)(x)
+    return layers.LeakyReLU(negative_slope=0.1, name=f"{name}_leaky")(x)
+
+
+_OWN = {
+    "alexnet": (_alexnet, "unit"),
+    "fast_yolo": (_fast_yolo, "unit"),
+    "tiny": (_tiny, "unit"),
+    "vgg16": (_vgg16, "caffe"),
+    "yolo": (_yolo, "unit"),
+}

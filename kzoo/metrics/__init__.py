@@ -4,6 +4,7 @@ from kzoo.metrics.cells import CellMeasures, object_jaccards, rand_scores, warpi
 from kzoo.metrics.confusion import ConfusionMatrix
 from kzoo.metrics.curves import PrecisionRecallCurve, best_f1_threshold, precision_recall_curves
 from kzoo.metrics.evaluation import evaluate
+from kzoo.metrics.localization import Localization, grade
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.segmentation import BoundaryF1, MeanIoU
 from kzoo.metrics.worst import ImageErrors, worst_images
@@ -13,11 +14,13 @@ __all__ = [
     "CellMeasures",
     "ConfusionMatrix",
     "ImageErrors",
+    "Localization",
     "MeanAveragePrecision",
     "MeanIoU",
     "PrecisionRecallCurve",
     "best_f1_threshold",
     "evaluate",
+    "grade",
     "object_jaccards",
     "precision_recall_curves",
     "rand_scores",

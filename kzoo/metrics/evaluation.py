@@ -28,7 +28,8 @@ def evaluate(
         dataset: an iterable of `(images, targets)` batches (a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list), or
             one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`.
         protocol: "coco", "voc2007" or "voc2010".
-        metric: measure with this one instead, and look into it afterwards (curves, worst images). It is reset first.
+        metric: measure with this one instead, and look into it afterwards (curves, worst images); or with another
+            measure of detections, as `Localization`. It is reset first.
         progress: called after each batch with the number of batches done and their total, `None` if unknown.
 
     Returns:
@@ -42,14 +43,16 @@ def evaluate(
         metric = MeanAveragePrecision(protocol, class_names=class_names)
     metric.reset_state()
     batches, total = _batches(dataset)
+    num_images = 0
     for done, batch in enumerate(batches, start=1):
         images, targets = _images_and_targets(batch)
         targets = {key: as_numpy(value) for key, value in targets.items()}
         found = {key: as_numpy(value) for key, value in detector.detect(images).items()}
         metric.update_state(*to_original(targets, found))
+        num_images += len(found["labels"])
         if progress is not None:
             progress(done, total)
-    if metric.records.num_images == 0:
+    if num_images == 0:
         raise ValueError(
             "The data set gave no image to evaluate. A generator can be read only once: pass a list, a "
             "tf.data.Dataset or a keras.utils.PyDataset instead."
