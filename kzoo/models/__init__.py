@@ -5,16 +5,63 @@ import typing
 
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector
+from kzoo.models.deconvnet import DeconvNet
+from kzoo.models.fast_rcnn import FastRCNN
+from kzoo.models.faster_rcnn import FasterRCNN
+from kzoo.models.fcn import FCN, FCN8s, FCN16s, FCN32s
+from kzoo.models.localizer import Localizer
+from kzoo.models.retinanet import RetinaNet
+from kzoo.models.segmenter import Segmenter
 from kzoo.models.ssd import SSD, SSD300, SSD512
+from kzoo.models.unet import UNet
+from kzoo.models.yolo import YOLO, FastYOLO
 
-_MODELS = {"ssd": SSD, "ssd300": SSD300, "ssd512": SSD512}
+_MODELS = {
+    "deconvnet": DeconvNet,
+    "fast_rcnn": FastRCNN,
+    "fast_yolo": FastYOLO,
+    "faster_rcnn": FasterRCNN,
+    "fcn16s": FCN16s,
+    "fcn32s": FCN32s,
+    "fcn8s": FCN8s,
+    "localizer": Localizer,
+    "retinanet": RetinaNet,
+    "ssd": SSD,
+    "ssd300": SSD300,
+    "ssd512": SSD512,
+    "unet": UNet,
+    "yolo": YOLO,
+}
 
+_FCN_PAPER = "Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015"
+_YOLO_PAPER = "Redmon et al., You Only Look Once: Unified, Real-Time Object Detection, CVPR 2016"
 _SSD_PAPER = "Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016"
 # Measured with the commands in docs/results.md.
 _FACTS = {
+    "deconvnet": {
+        "paper": "Noh et al., Learning Deconvolution Network for Semantic Segmentation, ICCV 2015",
+        "scores": {},
+    },
+    "fast_rcnn": {"paper": "Girshick, Fast R-CNN, ICCV 2015", "scores": {}},
+    "fast_yolo": {"paper": _YOLO_PAPER, "scores": {}},
+    "faster_rcnn": {
+        "paper": "Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
+        "NIPS 2015",
+        "scores": {},
+    },
+    "fcn16s": {"paper": _FCN_PAPER, "scores": {}},
+    "fcn32s": {"paper": _FCN_PAPER, "scores": {}},
+    "fcn8s": {"paper": _FCN_PAPER, "scores": {}},
+    "localizer": {"paper": "classification + localization on AlexNet (Krizhevsky et al., NIPS 2012)", "scores": {}},
+    "retinanet": {"paper": "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017", "scores": {}},
     "ssd": {"paper": _SSD_PAPER, "scores": {}},
     "ssd300": {"paper": _SSD_PAPER, "scores": {}},
     "ssd512": {"paper": _SSD_PAPER, "scores": {}},
+    "unet": {
+        "paper": "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
+        "scores": {},
+    },
+    "yolo": {"paper": _YOLO_PAPER, "scores": {}},
 }
 
 
@@ -23,7 +70,7 @@ def names() -> list[str]:
     return sorted(_MODELS)
 
 
-def create(name: str, num_classes: int, **kwargs) -> Detector:
+def create(name: str, num_classes: int, **kwargs) -> Detector | Segmenter:
     """Creates a model by name: `create("ssd300", num_classes=3, backbone="mobilenet", weights=None)`.
 
     The keyword arguments are those of the model's constructor.
@@ -54,4 +101,25 @@ def info(name: str) -> dict:
     return _FACTS[name]
 
 
-__all__ = ["SSD", "SSD300", "SSD512", "Detector", "create", "info", "names"]
+__all__ = [
+    "FCN",
+    "SSD",
+    "SSD300",
+    "SSD512",
+    "YOLO",
+    "DeconvNet",
+    "Detector",
+    "FCN8s",
+    "FCN16s",
+    "FCN32s",
+    "FastRCNN",
+    "FastYOLO",
+    "FasterRCNN",
+    "Localizer",
+    "RetinaNet",
+    "Segmenter",
+    "UNet",
+    "create",
+    "info",
+    "names",
+]
