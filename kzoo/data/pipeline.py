@@ -16,6 +16,7 @@ from kzoo.data.store import SampleStore, trainable
 from kzoo.messages import unknown_name
 
 CACHE_BYTES = 2 * 1024**3
+TASKS = ("detection", "segmentation")
 
 
 def load(
@@ -28,13 +29,14 @@ def load(
     class_names: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
     limit: int | None = None,
+    task: str | None = None,
     **options,
 ) -> tf.data.Dataset:
-    """Loads a split of a detection data set as batches for `fit`, `evaluate` and the metrics.
+    """Loads a split of a data set as batches for `fit`, `evaluate` and the metrics.
 
     Args:
-        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO or YOLO layout, recognised by what is in
-            it.
+        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO or YOLO layout, or of images and masks,
+            recognised by what is in it.
         split: "train", "validation", "test", as the data set has them; None for the whole.
         image_size: (height, width) of the network's image, or one number for both.
         batch_size: images a batch.
@@ -43,10 +45,14 @@ def load(
         class_names: which classes, in which order; None for all of the data set.
         data_dir: where TFDS keeps its files; None for its default.
         limit: use the first images only.
-        **options: `shuffle`, `seed`, `resize`, `max_boxes`, `cache`, `start_epoch`; see `from_annotations`.
+        task: "detection", or "segmentation" for the masks of a folder that has boxes as well, as VOC; None: boxes where
+            there are any.
+        **options: `shuffle`, `seed`, `resize`, `max_boxes`, `cache`, `start_epoch`; see `from_annotations`. For masks
+            `shuffle`, `seed`, `start_epoch`, `fit`, `weights`, `values`; see `kzoo.data.mask_pipeline`, also for
+            `augment`.
 
     Returns:
-        See `from_annotations`.
+        See `from_annotations`; of masks `kzoo.data.mask_pipeline.from_masks`.
 
     Raises:
         ValueError: for a source, split or name that is not known, naming the nearest known one.
@@ -55,8 +61,16 @@ def load(
         >>> train = kzoo.data.load("bccd", "train", image_size=(300, 300), augment=True)
         >>> images, targets = next(iter(train))
     """
-    from kzoo.data.readers import read
+    from kzoo.data.readers import holds_masks, read
 
+    if task not in (None, *TASKS):
+        raise ValueError(unknown_name("task", task, TASKS))
+    if task == "segmentation" or (task is None and holds_masks(source)):
+        from kzoo.data.mask_pipeline import load_masks
+
+        return load_masks(
+            source, split, image_size, batch_size, augment, class_names=class_names, limit=limit, **options
+        )
     annotations = read(source, split=split, class_names=class_names, data_dir=data_dir)
     return from_annotations(annotations, image_size, batch_size, augment, limit=limit, **options)
 
@@ -109,7 +123,7 @@ def from_annotations(
     Raises:
         ValueError: for arguments that cannot be, saying which can.
     """
-    size = _image_size(image_size)
+    size = whole_size(image_size)
     names = augmentation.names_of(augment)
     if resize not in windows.RESIZES:
         raise ValueError(unknown_name("resize", resize, windows.RESIZES))
@@ -162,7 +176,7 @@ def from_annotations(
         epochs = tf.fill(tf.shape(indices), epoch)
         return tf.data.Dataset.from_tensor_slices((epochs, serials, indices))
 
-    dataset = _epochs(start_epoch).flat_map(order)
+    dataset = epochs(start_epoch).flat_map(order)
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=training)
     dataset = dataset.apply(
@@ -178,7 +192,7 @@ def from_annotations(
     return dataset
 
 
-def _epochs(start: int | None) -> tf.data.Dataset:
+def epochs(start: int | None) -> tf.data.Dataset:
     """The numbers of the epochs: all from `start` on, or one for each iteration of the data set."""
     if start is not None:
         return tf.data.Dataset.counter(start)
@@ -199,7 +213,8 @@ def _read(store: SampleStore, index: tf.Tensor) -> list[tf.Tensor]:
     return [tf.ensure_shape(value, shape) for value, shape in zip(record, shapes, strict=True)]
 
 
-def _image_size(size: int | tuple[int, int]) -> tuple[int, int]:
+def whole_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """`image_size` as (height, width) in whole pixels, or an error that says what it must be."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or any(side != int(side) or side < 1 for side in pair):
         raise ValueError(f"image_size must be (height, width) in whole pixels, or one number. Received: {size!r}.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kzoo.data import named
 from kzoo.data.annotations import Annotations
-from kzoo.data.readers import coco, voc, yolo
+from kzoo.data.readers import coco, masks, voc, yolo
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 LAYOUTS = (
@@ -72,6 +72,16 @@ def read(
         f"{str(source)!r} is neither a folder nor a data set's name.{hint} Names: {', '.join(named.names())}, "
         f"or one of TensorFlow Datasets, such as voc/2007."
     )
+
+
+def holds_masks(source: str | Path) -> bool:
+    """Is it a folder of images and masks in which no reader of boxes finds a layout of its own?"""
+    folder = Path(os.path.abspath(Path(source).expanduser()))
+    if not folder.is_dir() or voc.find_root(folder) is not None or coco.find(folder):
+        return False
+    # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
+    named = any((folder / name).is_dir() for name in ("masks", "mask"))
+    return (named or yolo.find_root(folder) is None) and bool(masks.find(folder))
 
 
 def _contents(folder: Path, most: int = 6) -> str:
