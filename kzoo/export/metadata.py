@@ -18,18 +18,22 @@ QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 
 def describe(model, quantization: str | None = None) -> dict:
-    """What goes into the file of `model` (a detector): plain JSON values."""
+    """What goes into the file of `model` (a detector or a segmenter): plain JSON values."""
     class_names = getattr(model, "class_names", None)
     height, width = image_size(model)
+    segments = hasattr(model, "segment")
+    tile_size = getattr(model, "tile_size", None)
+    how = {"tile_size": None if tile_size is None else list(tile_size), "stride": model.stride} if segments else {}
     return {
         "kzoo": kzoo.__version__,
         "name": model.name,
         "model": type(model).__name__,
-        "task": "detection",
+        "task": "segmentation" if segments else "detection",
         "image_size": [height, width],
         "num_classes": getattr(model, "num_classes", None) or (len(class_names) if class_names else None),
         "class_names": None if class_names is None else [str(name) for name in class_names],
         "quantization": quantization,
+        **how,
     }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.export.runtime import FileDetector, load
+from kzoo.export.runtime import FileModel, load
 from kzoo.export.verification import size_mb
+from kzoo.metrics import MeanIoU
 from kzoo.metrics.evaluation import evaluate
 
 COLUMNS = {
@@ -20,13 +21,14 @@ COLUMNS = {
     "ms": "ms, TensorFlow",
     "mAP": "mAP",
     "mAP@0.50": "mAP@0.50",
+    "mIoU": "mIoU",
 }
 
 
 def benchmark(
     detectors: Iterable, data=None, runs: int = 20, warmup: int = 3, protocol: str = "coco"
 ) -> Iterator[dict]:
-    """Times detectors on single images, from pixels to detections, and scores them if there is data.
+    """Times detectors or segmenters on single images, from pixels to the end, and scores them if there is data.
 
     The rows come one by one, since each takes seconds.
 
@@ -41,7 +43,7 @@ def benchmark(
     Yields:
         A row a detector: "name", "format" ("LiteRT int8", "SavedModel", "Keras"), "size_mb" (None if there is no file),
         "ms_1_thread" and "ms_2_threads" (LiteRT only) or "ms" (TensorFlow with the threads it started with), and with
-        data "mAP" and "mAP@0.50" (COCO) as measured. What does not apply is None.
+        data "mAP" and "mAP@0.50" (COCO) as measured, or a segmenter's "mIoU". What does not apply is None.
     """
     if runs < 1:
         raise ValueError(f"runs must be 1 or more, got {runs}.")
@@ -49,7 +51,7 @@ def benchmark(
         detector = load(given) if isinstance(given, str | Path) else given
         images = _images(data, detector.image_size, min(runs, 8))
         row = dict.fromkeys(COLUMNS)
-        path = detector.path if isinstance(detector, FileDetector) else None
+        path = detector.path if isinstance(detector, FileModel) else None
         row["name"] = detector.name if path is None else str(path)
         row["format"] = _format(detector)
         row["size_mb"] = None if path is None else size_mb(path)
@@ -58,7 +60,9 @@ def benchmark(
                 row[column] = _median_ms(load(path, threads), images, runs, warmup)
         else:
             row["ms"] = _median_ms(detector, images, runs, warmup)
-        if data is not None:
+        if data is not None and hasattr(detector, "segment"):
+            row["mIoU"] = _mean_iou(detector, data)
+        elif data is not None:
             result = evaluate(detector, data, protocol)
             row |= {name: result.get(name) for name in ("mAP", "mAP@0.50")}
         yield row
@@ -68,7 +72,7 @@ def format_benchmark(rows: Iterable[dict]) -> str:
     """A table of the rows of `benchmark`, without the columns that are empty throughout."""
     rows = list(rows)
     columns = [key for key in COLUMNS if any(row[key] is not None for row in rows)]
-    digits = {"size_mb": 2, "mAP": 4, "mAP@0.50": 4}
+    digits = {"size_mb": 2, "mAP": 4, "mAP@0.50": 4, "mIoU": 4}
     lines = [[COLUMNS[key] for key in columns]]
     for row in rows:
         cells = (row[key] for key in columns)
@@ -90,13 +94,21 @@ def format_benchmark(rows: Iterable[dict]) -> str:
 
 
 def _median_ms(detector, images: np.ndarray, runs: int, warmup: int) -> float:
+    run = detector.segment if hasattr(detector, "segment") else detector.detect
     times = []
     for i in range(warmup + runs):
         image = images[i % len(images)][None]
         start = time.perf_counter()
-        detector.detect(image)
+        run(image)
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[warmup:])
+
+
+def _mean_iou(segmenter, data) -> float:
+    metric = MeanIoU(segmenter.num_classes, class_names=segmenter.class_names)
+    for images, targets in [data] if isinstance(data, tuple) else data:
+        metric.update_state(targets, segmenter.segment(images))
+    return metric.result()["mIoU"]
 
 
 def _images(data, size: tuple[int, int], count: int) -> np.ndarray:
@@ -110,7 +122,5 @@ def _images(data, size: tuple[int, int], count: int) -> np.ndarray:
 
 
 def _format(detector) -> str:
-    name = type(detector).__name__
-    if name == "LiteRTDetector":
-        return f"LiteRT {detector.metadata.get('quantization') or 'float32'}"
-    return {"SavedModelDetector": "SavedModel"}.get(name, "Keras")
+    name = detector.format if isinstance(detector, FileModel) else "Keras"
+    return f"{name} {detector.metadata.get('quantization') or 'float32'}" if name == "LiteRT" else name

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import boxes as box_ops
-from kzoo.export.runtime import FileDetector, load
+from kzoo.export import segment_verification
+from kzoo.export.runtime import FileModel, load
 from kzoo.metrics import MeanAveragePrecision
 from kzoo.metrics.evaluation import common_class_names, to_original
 
@@ -30,8 +31,8 @@ def verify(
     more: the order of near-equal scores does not matter.
 
     Args:
-        file: a path that `kzoo.export.load` takes, or a detector.
-        model: the Keras detector.
+        file: a path that `kzoo.export.load` takes, or a detector or segmenter.
+        model: the Keras detector or segmenter.
         data: a data set of `kzoo.data.load`, any iterable of `(images, targets)` batches, or one tuple `(images,
             targets)` of arrays; images alone compare the detections without scoring them.
         images: how many images to use; all by default.
@@ -44,7 +45,9 @@ def verify(
         "file", "quantization", "size_mb", "images" and "detections" (compared, of both sides); "label_agreement" (share
         of the detections with a counterpart, 1 where there are none), "max_box_error_px" and "mean_box_error_px"
         (corner coordinates), "max_score_error" (over all pairs, 0 where there are none); with ground truth also
-        "mAP_keras", "mAP_exported", and the same for "mAP@0.50" and "mAP@0.75" where the protocol has them.
+        "mAP_keras", "mAP_exported", and the same for "mAP@0.50" and "mAP@0.75" where the protocol has them. Of a
+        segmenter, "label_agreement" is the share of pixels with the same label, and instead of boxes and mAP there are,
+        with masks, "mIoU_keras", "mIoU_exported", "pixel_accuracy_keras" and "pixel_accuracy_exported".
 
     Raises:
         ValueError: if `data` has no image, or other classes than the model.
@@ -55,6 +58,14 @@ def verify(
     """
     exported = load(file, threads) if isinstance(file, str | Path) else file
     class_names = common_class_names(model, data)
+    path = exported.path if isinstance(exported, FileModel) else None
+    about = {
+        "file": exported.name if path is None else str(path),
+        "quantization": None if path is None else exported.metadata.get("quantization"),
+        "size_mb": None if path is None else size_mb(path),
+    }
+    if hasattr(model, "segment"):
+        return about | _with_images(segment_verification.compare(exported, model, _batches(data, images)))
     metrics = {side: MeanAveragePrecision(protocol, class_names) for side in ("keras", "exported")}
     count, scored = 0, False
     pairs = _Pairs(min_score)
@@ -66,21 +77,18 @@ def verify(
             for side, metric in metrics.items():
                 metric.update_state(*to_original(targets, found[side]))
         count += len(batch)
-    if not count:
-        raise ValueError("verify: the data holds no image. Give a data set with at least one.")
-    path = exported.path if isinstance(exported, FileDetector) else None
-    result = {
-        "file": exported.name if path is None else str(path),
-        "quantization": None if path is None else exported.metadata.get("quantization"),
-        "size_mb": None if path is None else size_mb(path),
-        "images": count,
-        **pairs.result(),
-    }
+    result = _with_images({**about, "images": count, **pairs.result()})
     if scored:
         values = {side: metric.result() for side, metric in metrics.items()}
         for name in SCORES:
             if name in values["keras"]:
                 result |= {f"{name}_{side}": values[side][name] for side in values}
+    return result
+
+
+def _with_images(result: dict) -> dict:
+    if not result["images"]:
+        raise ValueError("verify: the data holds no image. Give a data set with at least one.")
     return result
 
 
@@ -91,13 +99,17 @@ def format_verification(result: dict) -> str:
     parts = [
         f"{name} {result[f'{name}_keras']:.4f} -> {result[f'{name}_exported']:.4f} "
         f"({result[f'{name}_exported'] - result[f'{name}_keras']:+.4f})"
-        for name in SCORES[:2]
+        for name in (*SCORES[:2], "mIoU", "pixel_accuracy")
         if f"{name}_keras" in result
     ]
-    parts.append(
-        f"{100 * result['label_agreement']:.1f} % of {result['detections']} detections agree, "
-        f"boxes to {result['max_box_error_px']:.2g} px, scores to {result['max_score_error']:.1g}"
-    )
+    share = 100 * result["label_agreement"]
+    if "detections" in result:
+        parts.append(
+            f"{share:.1f} % of {result['detections']} detections agree, boxes to {result['max_box_error_px']:.2g} px, "
+            f"scores to {result['max_score_error']:.1g}"
+        )
+    else:
+        parts.append(f"{share:.2f} % of the pixels agree, scores to {result['max_score_error']:.1g}")
     images = f"{result['images']} image{'s' if result['images'] != 1 else ''}"
     return f"{result['file']} ({kind}{size}) on {images}: {'; '.join(parts)}"
 
@@ -174,6 +186,8 @@ def _batches(data, limit: int | None):
         if left <= 0:
             return
         images, targets = item[:2] if isinstance(item, tuple | list) else (item, None)
+        if targets is not None and not isinstance(targets, dict):
+            targets = {"masks": targets}
         images = np.asarray(images)
         keep = int(min(len(images), left))
         left -= keep
