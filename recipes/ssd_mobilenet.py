@@ -48,8 +48,9 @@ def main(arguments: list[str] | None = None) -> dict:
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup
     )
-    # Keras puts the averaged weights, which are smoother than the last ones, into the model when `fit` ends.
-    average = {"use_ema": True, "ema_momentum": min(0.998, 1 - 1 / steps)}
+    # Keras puts the averaged weights, which are smoother than the last ones, into the model when `fit` ends. They look
+    # back over a fifth of a short training.
+    average = {"use_ema": True, "ema_momentum": min(0.998, 1 - 5 / steps)}
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0, **average))
     model.fit(train, epochs=options.epochs, verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")
