@@ -13,8 +13,10 @@ def saved_model(model, path: str | Path) -> Path:
     """Writes the whole detector, pixels in and detections out, as a SavedModel folder.
 
     Signatures: `serving_default` takes `image` (B, H, W, 3) float32, `serve_uint8` the same in uint8, pixels 0..255 of
-        the size
-    in `assets/kzoo.json`; both return `boxes` (B, K, 4) in pixels, `labels`, `scores` (B, K) and `num_detections` (B,).
+    the size in `assets/kzoo.json`; a detector returns `boxes` (B, K, 4) in pixels, `labels`, `scores` (B, K) and
+    `num_detections` (B,), a segmenter `labels` and `scores` (B, h, w). `serve_encoded` takes `image_bytes` (B,), whole
+    JPEG, PNG, GIF or BMP files of any size, and decodes and resizes them inside the graph: its boxes are in pixels of
+    each file's image as it is stored (a JPEG's EXIF orientation is not applied), its label maps as above.
 
     Args:
         model: a detector of `kzoo.models` under the TensorFlow backend.
@@ -41,14 +43,42 @@ def saved_model(model, path: str | Path) -> Path:
     def from_floats(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return network(image, training=False)
 
+    def from_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, scale = tf.map_fn(
+            lambda content: decode(content, (height, width)),
+            image_bytes,
+            fn_output_signature=(tf.TensorSpec((height, width, 3), tf.float32), tf.TensorSpec((4,), tf.float32)),
+            parallel_iterations=1,  # one large image in memory at a time
+        )
+        found = network(images, training=False)
+        return {**found, "boxes": found["boxes"] * scale[:, None]} if "boxes" in found else found
+
     archive = keras.export.ExportArchive()
     archive.track(network)
     # Keras serves the endpoint named "serve" as serving_default too.
     archive.add_endpoint("serve", from_floats, [tf.TensorSpec((batch, height, width, 3), tf.float32, name="image")])
     archive.add_endpoint("serve_uint8", from_bytes, [tf.TensorSpec((batch, height, width, 3), tf.uint8, name="image")])
+    archive.add_endpoint("serve_encoded", from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")])
     with writing.new_folder(path) as folder:
         archive.write_out(str(folder), verbose=False)
         (folder / "assets").mkdir(exist_ok=True)
         text = json.dumps(metadata.describe(model), indent=1, ensure_ascii=False) + "\n"
         (folder / "assets" / metadata.FILE_NAME).write_text(text, encoding="utf-8")
     return path
+
+
+def decode(content: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The image in an encoded file as the network sees it.
+
+    Args:
+        content: scalar string, a JPEG, PNG, GIF (its first frame) or BMP file.
+        size: (height, width) of the network's image.
+
+    Returns:
+        The image (*size, 3) float32, RGB 0..255, and (4,) float32: what boxes must be multiplied by to lie in the
+        file's own image.
+    """
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    shape = tf.cast(tf.shape(image)[:2], tf.float32) / tf.constant(size, tf.float32)
+    # Resized from bytes: a copy of a large photo in float32 would take four times its memory.
+    return tf.image.resize(image, size, antialias=True), tf.stack([shape[1], shape[0]] * 2)

@@ -1,10 +1,12 @@
+import io
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from kzoo import export
+from kzoo import export, images
 from kzoo.export import writing
 
 
@@ -18,6 +20,34 @@ def test_signatures_take_float_and_byte_images_in_batches_of_any_size(model, dat
         for name, values in expected.items():
             np.testing.assert_allclose(floats[name], values[:count], atol=1e-3)
             np.testing.assert_allclose(whole[name], values[:count], atol=1e-3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP"])
+def test_encoded_files_of_any_size_are_decoded_and_resized_inside_the_graph(model, data, saved_model_folder, format):
+    function = tf.saved_model.load(str(saved_model_folder)).signatures["serve_encoded"]
+    contents, expected = [], []
+    for image, size in zip(data[0][0], ((96, 64), (150, 90), (33, 70)), strict=False):
+        buffer = io.BytesIO()
+        Image.fromarray(image.astype(np.uint8)).resize(size).save(buffer, format)
+        contents.append(buffer.getvalue())
+        expected.append(model.detect(images.read_image(io.BytesIO(buffer.getvalue()))[None]))
+    found = function(image_bytes=tf.constant(contents))
+    for row, one in enumerate(expected):
+        count = int((one["scores"][0] > 0.05).sum())
+        assert count >= 1
+        np.testing.assert_array_equal(found["labels"][row, :count], one["labels"][0, :count])
+        # JPEG decoders differ by a level here and there.
+        np.testing.assert_allclose(found["scores"][row, :count], one["scores"][0, :count], atol=0.01)
+        np.testing.assert_allclose(found["boxes"][row, :count], one["boxes"][0, :count], atol=0.5)
+
+
+def test_a_broken_encoded_file_is_an_error_and_not_a_grey_image(saved_model_folder):
+    function = tf.saved_model.load(str(saved_model_folder)).signatures["serve_encoded"]
+    buffer = io.BytesIO()
+    Image.new("RGB", (96, 64), "red").save(buffer, "JPEG")
+    for content in (b"", b"no image", buffer.getvalue()[: len(buffer.getvalue()) // 2]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            function(image_bytes=tf.constant([content]))
 
 
 def test_the_folder_says_what_is_in_it(saved_model_folder):
