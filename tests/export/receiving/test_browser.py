@@ -1,0 +1,187 @@
+"""export/browser: the page in a real browser finds what the Python interpreter finds."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kzoo_lite
+
+pytestmark = pytest.mark.receiving
+FOLDER = Path(kzoo_lite.__file__).parents[1] / "browser"
+DRIVER = os.environ.get("CHROMEDRIVER", "chromedriver")
+
+
+@pytest.fixture(scope="module")
+def address(exported, tmp_path_factory):
+    """The page's server, with the packages that package-lock.json names."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    site = tmp_path_factory.mktemp("site")
+    for file in FOLDER.iterdir():
+        if file.is_file():
+            shutil.copy(file, site / file.name)
+    if (FOLDER / "node_modules").is_dir():
+        shutil.copytree(FOLDER / "node_modules", site / "node_modules")
+    else:
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=site, check=True, timeout=120)
+    command = ["npm", "start", "--silent", "--", str(exported), "--port", "0"]
+    with subprocess.Popen(command, cwd=site, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    driver, chromium = shutil.which(DRIVER), shutil.which("chromium")
+    if driver is None or chromium is None:
+        pytest.skip("chromium or its driver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1100,800",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver)) as browser:
+        browser.set_script_timeout(60)
+        yield browser
+
+
+def ready(browser, runs: int = 0) -> None:
+    """Waits until nothing is being done any more and, counted from the page's start, `runs` images were looked at."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(
+        lambda b: b.execute_script(
+            "const text = document.getElementById('status').textContent;"
+            "return !text.startsWith('Loading') && (window.kzoo?.runs ?? 0) >= arguments[0]",
+            runs,
+        )
+    )
+
+
+def look(browser, address: str, model: str, paths, threads: int) -> list[dict]:
+    """What the page finds in each image, by its own controls: the list of models, and the choice of a file."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    browser.get(f"{address}?model={model}")
+    ready(browser)
+    select = Select(browser.find_element(By.ID, "threads"))
+    if select.first_selected_option.text != str(threads):
+        select.select_by_visible_text(str(threads))
+        ready(browser)
+    found = []
+    for count, path in enumerate(paths, start=1):
+        browser.find_element(By.ID, "file").send_keys(str(path))
+        ready(browser, count)
+        found.append(
+            browser.execute_script(
+                "const {found, ...rest} = window.kzoo;"
+                "return {...rest, detections: found.detections, labels: found.labels && [...found.labels],"
+                "  scores: found.scores && [...found.scores]}"
+            )
+        )
+    # The runtime writes its progress to the error stream.
+    log = [one for one in browser.get_log("browser") if "/wasm/litert_wasm" not in one["message"]]
+    assert [one for one in log if one["level"] == "SEVERE"] == []
+    return found
+
+
+@pytest.mark.parametrize(("name", "threads"), [("detector", 1), ("detector", 2), ("detector-int8", 2)])
+def test_a_detector_finds_what_python_finds(browser, address, exported, pictures, name, threads):
+    client = kzoo_lite.Model(exported / f"{name}.tflite")
+    for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, threads), strict=True):
+        assert (page["model"], page["threads"]) == (f"{name}.tflite", threads)
+        assert page["milliseconds"] > 0
+        expected = client(kzoo_lite.read_image(path))
+        found = page["detections"]
+        assert len(found) == len(expected["labels"])
+        sure = expected["scores"] > 0.05
+        assert sure.sum() >= 2
+        # int8 rounds: a last bit of the resized input can move a value by one step of its scale.
+        score_tolerance, box_tolerance = (1e-4, 1e-3) if name == "detector" else (0.02, 1.0)
+        np.testing.assert_array_equal([one["label"] for one in found][: sure.sum()], expected["labels"][sure])
+        for key, tolerance in (("score", score_tolerance), ("box", box_tolerance)):
+            values = np.array([one[key] for one in found])[: sure.sum()]
+            np.testing.assert_allclose(values, expected[key + ("es" if key == "box" else "s")][sure], atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["segmenter", "tiled"])
+def test_a_segmenter_labels_what_python_labels(browser, address, exported, pictures, name):
+    client = kzoo_lite.Model(exported / f"{name}.tflite")
+    for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, 2), strict=True):
+        expected = client(kzoo_lite.read_image(path))
+        assert len(np.unique(expected["labels"])) > 1
+        labels = np.array(page["labels"]).reshape(expected["labels"].shape)
+        np.testing.assert_allclose(np.reshape(page["scores"], labels.shape), expected["scores"], atol=1e-4)
+        assert (labels == expected["labels"]).mean() > 0.9999  # two classes may be equal to the last bit
+
+
+def test_the_picture_shows_the_boxes_and_the_list_their_names(browser, address, pictures):
+    look(browser, address, "detector.tflite", pictures[1:2], 1)
+    words = browser.execute_script("return [...document.querySelectorAll('#found li')].map((li) => li.textContent)")
+    assert sorted(word[:3] for word in words) == ["blå", "red"]
+    drawn = browser.execute_script(
+        "const canvas = document.getElementById('picture');"
+        "return [canvas.width, canvas.height, [...canvas.getContext('2d').getImageData(0, 0, 200, 150).data]]"
+    )
+    assert drawn[:2] == [200, 150]
+    before = np.asarray(Image.open(pictures[1]).convert("RGB"), int)
+    after = np.array(drawn[2]).reshape(150, 200, 4)[..., :3]
+    changed = (np.abs(before - after).max(-1) > 8).mean()
+    assert 0.01 < changed < 0.3
+
+
+def test_what_is_no_image_is_said_in_one_line_and_the_page_goes_on(browser, address, pictures, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    look(browser, address, "detector.tflite", pictures[:1], 1)
+    (tmp_path / "notes.png").write_text("not an image")
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "notes.png"))
+    ready(browser, 1)
+    browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert "notes.png: not an image" in browser.find_element(By.ID, "status").text
+    browser.get_log("browser")  # the error was logged, as it should be
+    browser.find_element(By.ID, "file").send_keys(str(pictures[1]))
+    ready(browser, 2)
+    assert "ms for 200" in browser.find_element(By.ID, "status").text
+
+
+def test_the_server_gives_the_headers_that_threads_need_and_nothing_outside(browser, address):
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", int(address.rstrip("/").rsplit(":", 1)[1]))
+    paths = {
+        "/": 200,
+        "/models.json": 200,
+        "/node_modules/@litertjs/core/wasm/litert_wasm_internal.wasm": 200,
+        "/serve.mjs": 404,
+        "/package.json": 404,
+        "/models/%2e%2e%2fpackage.json": 404,
+        "/node_modules/@litertjs/../../package.json": 404,
+        "/..%2f..%2fetc/passwd": 404,
+        "/%": 400,
+    }
+    for path, status in paths.items():
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status, path
+        assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        if path.endswith(".wasm"):
+            assert response.headers["Content-Type"] == "application/wasm"
+    browser.get(address)
+    assert browser.execute_script("return self.crossOriginIsolated") is True
