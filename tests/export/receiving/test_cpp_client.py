@@ -1,0 +1,84 @@
+"""export/cpp: built with CMake, the C++ client says what the Python client says."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kzoo_lite
+
+pytestmark = pytest.mark.receiving
+FOLDER = Path(kzoo_lite.__file__).parents[1] / "cpp"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function: arguments -> the finished process of the client."""
+    for tool in ("cmake", "c++"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    build = tmp_path_factory.mktemp("cpp")
+    configure = ["cmake", "-S", FOLDER, "-B", build, f"-DPython3_EXECUTABLE={sys.executable}"]
+    done = subprocess.run([str(part) for part in configure], capture_output=True, text=True, timeout=120)
+    if "No stb_image.h" in done.stderr:
+        pytest.skip("stb_image.h is not installed (apt-get install libstb-dev)")
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["cmake", "--build", str(build)], check=True, capture_output=True, timeout=300)
+
+    def run(*arguments):
+        command = [str(one) for one in (build / "kzoo_lite", *arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["detector", "detector-int8"])
+def test_a_detector_finds_what_python_finds(run, exported, pictures, name, threads):
+    client = kzoo_lite.Model(exported / f"{name}.tflite")
+    done = run(exported / f"{name}.tflite", *pictures, "--score", 0.05, "--threads", threads)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for path, line in zip(pictures, lines, strict=True):
+        expected = kzoo_lite.summary(client(kzoo_lite.read_image(path)), client, 0.05)["detections"]
+        assert line["file"] == str(path)
+        assert line["ms"] > 0
+        assert len(expected) >= 2
+        assert [one["name"] for one in line["detections"]] == [one["name"] for one in expected]
+        for key, tolerance in (("score", 1e-4), ("box", 1e-3)):
+            values, wanted = ([one[key] for one in part] for part in (line["detections"], expected))
+            np.testing.assert_allclose(values, wanted, atol=tolerance)
+
+
+def test_a_segmenter_labels_what_python_labels(run, exported, pictures):
+    client = kzoo_lite.Model(exported / "segmenter.tflite")
+    done = run(exported / "segmenter.tflite", *pictures, "--repeat", 3)
+    for path, line in zip(pictures, done.stdout.splitlines(), strict=True):
+        expected = kzoo_lite.summary(client(kzoo_lite.read_image(path)), client, 0)["pixels"]
+        assert len(expected) == 3
+        found = json.loads(line)["pixels"]
+        assert found.keys() == expected.keys()
+        for name, count in expected.items():
+            assert abs(found[name] - count) <= 2  # two classes may be equal to the last bit
+
+
+def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path):
+    (tmp_path / "no.tflite").write_bytes(b"no model at all")
+    cases = [
+        ((tmp_path / "no.tflite", pictures[0]), "not a LiteRT model"),
+        ((tmp_path / "none.tflite", pictures[0]), "no such file"),
+        ((exported / "detector.tflite", tmp_path / "no.tflite"), "not a readable image"),
+        ((exported / "tiled.tflite", pictures[0]), "wants tiles"),
+        ((exported / "detector.tflite", pictures[0], "--score", "high"), "--score needs a number"),
+        ((exported / "detector.tflite", pictures[0], "--threads"), "--threads needs a number"),
+        ((), "usage:"),
+    ]
+    for arguments, reason in cases:
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert reason in done.stderr.splitlines()[-1]
