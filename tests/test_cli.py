@@ -315,6 +315,15 @@ def test_an_export_is_verified_and_noted_in_the_run(trained, exported):
     assert "r.tflite" in (trained / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_file_for_mediapipe_has_a_name_and_outputs_of_its_own(trained, exported):
+    assert cli.run(["export", str(trained), "--format", "mediapipe", "--no-verify"]) == 0
+    from kzoo.export import load
+
+    file = trained / "exports" / "r-mediapipe.tflite"
+    assert load(file).class_names == load(exported).class_names
+    assert b"detection_boxes" in file.read_bytes()
+
+
 def test_predict_from_a_tflite_file_needs_no_tensorflow(exported, data, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")

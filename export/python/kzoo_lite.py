@@ -28,8 +28,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 DETECTOR = {"boxes", "labels", "scores", "num_detections"}
 SEGMENTER = {"labels", "scores"}
-# What a file written for MediaPipe Tasks names its outputs: boxes are y1, x1, y2, x2 in fractions of the image.
-MEDIAPIPE = {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}
+# Of a file for MediaPipe Tasks: boxes y1, x1, y2, x2 in fractions of the image; each pixel's probabilities.
+MEDIAPIPE_DETECTOR = {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}
+MEDIAPIPE_SEGMENTER = {"segmentation"}
 
 
 class Model:
@@ -46,14 +47,13 @@ class Model:
         runner = self._interpreter.get_signature_runner(signature)
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         del runner  # it shares its tensors with the interpreter, and would get in the way of invoke()
-        known = [names for names in (DETECTOR, SEGMENTER, MEDIAPIPE) if names == set(outputs)]
-        if not known or len(inputs) != 1:
+        names = set(outputs)
+        if names not in (DETECTOR, SEGMENTER, MEDIAPIPE_DETECTOR, MEDIAPIPE_SEGMENTER) or len(inputs) != 1:
             raise ValueError(
                 f"{path}: its inputs {sorted(inputs)} and outputs {sorted(outputs)} are not those of a detector or "
                 "segmenter of kzoo."
             )
-        self.task = "segmentation" if known[0] is SEGMENTER else "detection"
-        self._fractions = known[0] is MEDIAPIPE
+        self.task = "segmentation" if names in (SEGMENTER, MEDIAPIPE_SEGMENTER) else "detection"
         self._input = next(iter(inputs.values()))
         self._outputs = {name: details["index"] for name, details in outputs.items()}
         self.image_size = tuple(int(n) for n in self._input["shape"][1:3])
@@ -71,7 +71,7 @@ class Model:
     def _detect(self, image: np.ndarray) -> dict[str, np.ndarray]:
         found = self._run(resize(image, self.image_size))
         height, width = image.shape[:2]
-        if self._fractions:
+        if "detection_boxes" in found:
             boxes = found["detection_boxes"][:, [1, 0, 3, 2]] * np.array([width, height] * 2, np.float32)
             labels, scores = found["detection_classes"].astype(np.int32), found["detection_scores"]
         else:
@@ -86,7 +86,10 @@ class Model:
             image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
         self._interpreter.set_tensor(self._input["index"], image[None])
         self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index)[0] for name, index in self._outputs.items()}
+        found = {name: self._interpreter.get_tensor(index)[0] for name, index in self._outputs.items()}
+        if "segmentation" not in found:
+            return found
+        return {"labels": found["segmentation"].argmax(-1).astype(np.int32), "scores": found["segmentation"].max(-1)}
 
     def name(self, label: int) -> str:
         return self.class_names[label] if label < len(self.class_names) else str(label)

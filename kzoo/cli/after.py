@@ -141,14 +141,15 @@ def export(
         import kzoo.export as exporting
         from kzoo.export.verification import size_mb
 
-        if format == "litert":
-            exporting.litert(model, output, quantization=quantization, calibration=calibration)
-        else:
+        if format == "saved_model":
             exporting.saved_model(model, output)
+        else:
+            form = "mediapipe" if format == "mediapipe" else "kzoo"
+            exporting.litert(model, output, quantization=quantization, calibration=calibration, form=form)
         verification = None if checked is None else exporting.verify(output, model, checked, images=images)
     entry = {
         "file": str(output),
-        "format": "LiteRT" if format == "litert" else "SavedModel",
+        "format": {"litert": "LiteRT", "mediapipe": "MediaPipe", "saved_model": "SavedModel"}[format],
         "quantization": quantization,
         "bytes": round(size_mb(output) * 1e6),
         "verification": verification,

@@ -7,15 +7,15 @@ import typer
 
 from kzoo.cli import console, targets
 
-FORMATS = ("litert", "saved_model")
+FORMATS = ("litert", "mediapipe", "saved_model")
 _NONE = ("none", "float32")
 
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a .keras file.")],
-    format: Annotated[str, typer.Option(metavar="litert|saved_model", help="What to write.")] = "litert",
+    format: Annotated[str, typer.Option(metavar="litert|mediapipe|saved_model", help="What to write.")] = "litert",
     quantization: Annotated[
-        str, typer.Option("--quantization", "-q", metavar="none|float16|dynamic|int8", help="Of a LiteRT file.")
+        str, typer.Option("--quantization", "-q", metavar="none|float16|dynamic|int8", help="Of a .tflite file.")
     ] = "none",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder to write. \\[in the run's exports/]")
@@ -66,7 +66,9 @@ def default_output(path: Path, format: str, quantization: str | None) -> Path:
     name = path.stem if path.is_file() else path.resolve().name
     folder = path.parent if path.is_file() else path / "exports"
     stem = f"{name}-{quantization}" if quantization else name
-    return folder / (f"{stem}.tflite" if format == "litert" else f"{name}-saved_model")
+    if format == "saved_model":
+        return folder / f"{name}-saved_model"
+    return folder / (f"{stem}.tflite" if format == "litert" else f"{stem}-mediapipe.tflite")
 
 
 def _keras_model(path: Path) -> Any:

@@ -13,6 +13,9 @@ from kzoo.messages import missing_package
 
 DETECTIONS = ("boxes", "labels", "scores", "num_detections")
 SEGMENTS = ("labels", "scores")
+# The outputs of a file that was written for MediaPipe Tasks: see `kzoo.export.mediapipe`.
+MEDIAPIPE_DETECTIONS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+MEDIAPIPE_SEGMENTS = ("segmentation",)
 BATCH = 8  # images at once through a SavedModel; bounds the memory, hardly costs time on a CPU
 
 
@@ -47,7 +50,7 @@ class LiteRTFile:
             del runner  # it would share its tensors with the interpreter, and get in the way of invoke()
             if set(SEGMENTS) <= outputs.keys() and not others:
                 break
-        names = required_outputs(path, outputs)
+        names = litert_outputs(path, outputs)
         shape = tuple(int(n) for n in self._input["shape"])
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or self._input["dtype"] not in (np.float32, np.uint8):
             raise ValueError(
@@ -57,8 +60,9 @@ class LiteRTFile:
         self.path = path
         self.metadata = read_metadata(path)
         self.image_size = shape[1:3]
-        self.shapes = {name: tuple(int(n) for n in outputs[name]["shape"]) for name in names}
         self._outputs = {name: outputs[name]["index"] for name in names}
+        empty = {name: np.zeros(outputs[name]["shape"], outputs[name]["dtype"]) for name in names}
+        self.shapes = {name: value.shape for name, value in self._named(empty).items()}
 
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs for float32 inputs (B, *image_size, 3), B at least 1."""
@@ -69,7 +73,25 @@ class LiteRTFile:
             self._interpreter.set_tensor(self._input["index"], image[None])
             self._interpreter.invoke()
             rows.append([self._interpreter.get_tensor(index)[0] for index in self._outputs.values()])
-        return dict(zip(self._outputs, map(np.stack, zip(*rows, strict=True)), strict=True))
+        return self._named(dict(zip(self._outputs, map(np.stack, zip(*rows, strict=True)), strict=True)))
+
+    def _named(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """MediaPipe's outputs as kzoo's; kzoo's own as they are."""
+        if found.keys() == set(MEDIAPIPE_SEGMENTS):
+            scores = found["segmentation"]
+            return {"labels": scores.argmax(-1).astype(np.int32), "scores": scores.max(-1)}
+        if found.keys() != set(MEDIAPIPE_DETECTIONS):
+            return found
+        height, width = self.image_size
+        count = found["num_detections"].astype(np.int32)
+        filled = np.arange(found["detection_scores"].shape[1]) < count[:, None]
+        boxes = found["detection_boxes"][..., [1, 0, 3, 2]] * np.array([width, height] * 2, np.float32)
+        return {
+            "boxes": np.where(filled[..., None], boxes, 0),
+            "labels": np.where(filled, found["detection_classes"].astype(np.int32), -1),
+            "scores": np.where(filled, found["detection_scores"], 0),
+            "num_detections": count,
+        }
 
 
 class SavedModelFolder:
@@ -135,6 +157,14 @@ class KerasFile:
 
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.model.infer(inputs) if hasattr(self.model, "infer") else self.model.detect(inputs)
+
+
+def litert_outputs(path: Path, outputs) -> tuple[str, ...]:
+    """The names of a .tflite file's outputs, in kzoo's form or in MediaPipe's; raises as `required_outputs` does."""
+    for names in (MEDIAPIPE_DETECTIONS, MEDIAPIPE_SEGMENTS):
+        if set(names) == outputs.keys():
+            return names
+    return required_outputs(path, outputs)
 
 
 def required_outputs(path: Path, outputs) -> tuple[str, ...]:

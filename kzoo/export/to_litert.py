@@ -10,12 +10,21 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import images as kzoo_images
-from kzoo.export import flatbuffer, metadata, writing
+from kzoo.export import flatbuffer, mediapipe, metadata, writing
 from kzoo.export.quantize import quantize
 from kzoo.messages import unknown_name
 
+FORMS = ("kzoo", "mediapipe")
 
-def litert(model, path: str | Path, quantization: str | None = None, calibration=None, samples: int = 100) -> Path:
+
+def litert(
+    model,
+    path: str | Path,
+    quantization: str | None = None,
+    calibration=None,
+    samples: int = 100,
+    form: str = "kzoo",
+) -> Path:
     """Writes the whole detector, pixels in and detections out, as a .tflite file with built-in operators only.
 
     The file takes `image` (1, H, W, 3) float32, pixels 0..255, and returns `boxes` (1, K, 4) in pixels, `labels`,
@@ -31,16 +40,21 @@ def litert(model, path: str | Path, quantization: str | None = None, calibration
         calibration: images that look like those to come, for "int8": a data set of `kzoo.data.load`, an array (N, H, W,
             3), or any iterable of images or batches. Other sizes than the model's are resized.
         samples: how many images of `calibration` to use, at most.
+        form: "kzoo", or "mediapipe" for a file that opens in MediaPipe Tasks' ObjectDetector or ImageSegmenter, with
+            outputs as those want them and their metadata inside; `kzoo.export.load` runs both.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for an unknown `quantization`, "int8" without `calibration`, or operators that LiteRT lacks.
+        ValueError: for an unknown `form` or `quantization`, "int8" without `calibration`, or operators that LiteRT
+            lacks.
     """
     path = Path(path)
     if quantization not in metadata.QUANTIZATIONS:
         raise ValueError(unknown_name("quantization", quantization, [str(q) for q in metadata.QUANTIZATIONS]))
+    if form not in FORMS:
+        raise ValueError(unknown_name("form", form, FORMS))
     if quantization == "int8" and calibration is None:
         raise ValueError(
             "int8 needs images to calibrate on: give calibration=data (--data DATA), or take quantization='dynamic'."
@@ -51,12 +65,16 @@ def litert(model, path: str | Path, quantization: str | None = None, calibration
         raise ValueError(f"{path}: is a folder. Give the name of a file.")
     size = metadata.image_size(model)
     inputs = _started(calibration_inputs(calibration, size, samples)) if quantization == "int8" else ()
-    content = convert(writing.inference_model(model), size)
+    network = mediapipe.network(model) if form == "mediapipe" else writing.inference_model(model)
+    content = convert(network, size)
     flatbuffer.require_builtin(content, path)
     if quantization is not None:
         content = quantize(content, quantization, inputs)
+    about = metadata.describe(model, quantization)
+    if form == "mediapipe":
+        content = mediapipe.with_metadata(content, about, metadata.LABELS_NAME)
     _try_run(content, path)
-    return writing.write_file(path, metadata.attach(content, metadata.describe(model, quantization)))
+    return writing.write_file(path, metadata.attach(content, about))
 
 
 def convert(network: keras.Model, size: tuple[int, int]) -> bytes:
