@@ -1,5 +1,6 @@
 """Reading and resizing single images with Pillow and NumPy: the same in training, on a server and at a desk."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,34 @@ from PIL import Image, ImageOps
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path | io.BytesIO, page: int = 0) -> np.ndarray:
     """Reads an image as RGB uint8 (H, W, 3), turned upright by its EXIF orientation.
+
+    A grey image of more than 8 bits, as microscopes write them, is scaled so that its 0.1st to 99.9th percentile fill
+    0..255: its own values mean nothing to a network, and cut off at 255 it would be white.
+
+    Args:
+        path: the file. page: which image of a file that holds several.
 
     Raises:
         ValueError: if the file is missing or no readable image, naming the file.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if page:
+                image.seek(page)
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=-1)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error}). Remove the file or replace it.") from error
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(values, (0.1, 99.9))
+    scaled = (values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
+    return np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -28,3 +28,29 @@ def voc(folder: Path, images: int = 6) -> Path:
             "\n".join(map(str, range(images))), encoding="utf-8"
         )
     return folder
+
+
+def write_array(path: Path, array: np.ndarray, mode: str | None = None) -> None:
+    """Writes an array as an image file; mode "P" gives it a palette whose colours are not its numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    if mode == "P":
+        image.putpalette([k * 7 % 256 for k in range(768)])
+    image.save(path)
+
+
+def masks(folder: Path, images: int = 6, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    """A folder of images and masks: bright squares on the left and dark ones on the right, 48 x 64, void at the top."""
+    rng = np.random.default_rng(0)
+    for split in splits:
+        for i in range(images):
+            mask = np.zeros((48, 64), np.uint8)
+            for label, left in ((1, 0), (2, 32)):
+                x, y = left + int(rng.integers(2, 12)), int(rng.integers(4, 26))
+                mask[y : y + 18, x : x + 16] = label
+            pixels = np.choose(mask, (120, 240, 10))[..., None] + rng.integers(-9, 9, (48, 64, 3))
+            mask[:2] = 255
+            write_array(folder / split / "images" / f"{i}.png", pixels.clip(0, 255).astype(np.uint8))
+            write_array(folder / split / "masks" / f"{i}.png", mask)
+    (folder / "classes.txt").write_text("ground\nbright\ndark\n", encoding="utf-8")
+    return folder

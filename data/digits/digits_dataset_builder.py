@@ -41,7 +41,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         }
                     ),
                     # 0 background, digit + 1 where its ink is
-                    "segmentation_mask": tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format="png"),
+                    "segmentation_mask": tfds.features.LabeledImage(
+                        labels=["background", *map(str, range(10))], shape=(SIZE, SIZE, 1), encoding_format="png"
+                    ),
                 }
             ),
             homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",

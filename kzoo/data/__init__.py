@@ -2,17 +2,17 @@
 
 import importlib
 
-from kzoo.data.annotations import Annotations, Fault, Sample
+from kzoo.data.annotations import Annotations, Fault, MaskAnnotations, MaskSample, Sample
 from kzoo.messages import missing_package
 
 _LAZY = {
     "Report": "checking",
     "check": "checking",
-    "from_annotations": "pipeline",
-    "load": "pipeline",
+    "from_annotations": "loading",
+    "load": "loading",
 }
 
-__all__ = ["Annotations", "Fault", "Sample", *_LAZY]
+__all__ = ["Annotations", "Fault", "MaskAnnotations", "MaskSample", "Sample", *_LAZY]
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""What a reader returns: one Sample an image, the class names, and every fault found on the way."""
+"""What a reader returns: one sample an image, the class names, and every fault found on the way."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,3 +53,71 @@ class Annotations:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C,) int64: how many boxes each class has."""
+        labels = np.concatenate([np.empty(0, np.int64), *(sample.labels for sample in self.samples)]).astype(np.int64)
+        return np.bincount(labels, minlength=self.num_classes)
+
+
+VOID = 255  # the label of a pixel that shows nothing known
+
+
+@dataclass
+class MaskSample:
+    """One image with the class of each of its pixels.
+
+    Attributes:
+        image, mask: the files, or None where `pixels` and `mask_pixels` hold them, encoded (TFDS).
+        page: which image of the files, where they are stacks of several.
+        size: (height, width) after EXIF rotation, of image and mask alike.
+        counts: (C,) int64, how many pixels of the mask each class has; the rest is void.
+    """
+
+    image: Path | None
+    mask: Path | None
+    name: str  # shown in messages and reports, e.g. "0001TP_006690.png"
+    image_id: int
+    size: tuple[int, int]
+    counts: np.ndarray
+    page: int = 0
+    pixels: bytes | None = None
+    mask_pixels: bytes | None = None
+    splits: tuple[str, ...] = ()  # every split of the data set that the image belongs to
+
+
+@dataclass
+class MaskAnnotations:
+    """A split of a segmentation data set, read and cleaned.
+
+    Attributes:
+        values: the number in the masks that stands for each class, in the order of the classes.
+        instances: the masks number objects: 0 is the first class, every other number the second.
+    """
+
+    samples: list[MaskSample]
+    class_names: list[str]
+    values: list[int]
+    split: str | None
+    faults: list[Fault] = field(default_factory=list)
+    instances: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C,) int64: how many pixels each class has."""
+        return np.sum([np.zeros(self.num_classes, np.int64), *(sample.counts for sample in self.samples)], axis=0)
+
+    def labels(self, numbers: np.ndarray) -> np.ndarray:
+        """Turns the numbers of a mask (H, W) into classes 0..C-1 and 255 for all else, uint8."""
+        if self.instances:
+            return (np.asarray(numbers) != 0).astype(np.uint8)
+        table = np.full(max(self.values) + 2, VOID, np.uint8)  # the last entry is for all numbers beyond
+        table[self.values] = np.arange(self.num_classes)
+        numbers = np.asarray(numbers)
+        known = (numbers >= 0) & (numbers < len(table))
+        return table[np.where(known, numbers, len(table) - 1)]

@@ -1,12 +1,11 @@
-"""Images and ground truth of a split, handed to tf.data one by one and kept in memory while they fit."""
+"""Images and boxes of a split, handed to tf.data one by one and kept in memory while they fit."""
 
 import io
-import threading
 
 import numpy as np
-from PIL import Image
 
 from kzoo.data.annotations import Annotations, Sample
+from kzoo.data.memory import Memory, shrink
 from kzoo.images import read_image
 
 Record = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -35,14 +34,12 @@ class SampleStore:
         self.max_boxes = max_boxes
         self._training = training
         self._shorter_side = shorter_side
-        self._free = cache_bytes
-        self._images: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
+        self._memory = Memory(cache_bytes)
 
     @property
     def cached(self) -> list[int]:
         """The samples whose images are in memory."""
-        return sorted(self._images)
+        return self._memory.indices
 
     def read(self, index: int) -> Record:
         """Sample `index` as image (H, W, 3) uint8, boxes (N, 4), labels (N,), difficult (N,), crowd (N,), area (N,).
@@ -53,13 +50,7 @@ class SampleStore:
             ValueError: if the image cannot be read or has not the annotated size, naming it.
         """
         sample = self._samples[int(index)]
-        image = self._images.get(int(index))
-        if image is None:
-            image = self._shrink(_pixels(sample))
-            with self._lock:
-                if image.nbytes <= self._free and int(index) not in self._images:
-                    self._free -= image.nbytes
-                    self._images[int(index)] = image
+        (image,) = self._memory.get(int(index), lambda: (shrink(_pixels(sample), self._shorter_side),))
         keep = trainable(sample) if self._training else np.ones(len(sample.labels), bool)
         scale = (np.array(image.shape[1::-1]) / np.array(sample.size[::-1])).astype(np.float32)
         return (
@@ -70,17 +61,6 @@ class SampleStore:
             self._pad(sample.crowd[keep], False, bool),
             self._pad(sample.area[keep], 0, np.float32),
         )
-
-    def _shrink(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        shorter = min(height, width)
-        if self._shorter_side is None or shorter <= self._shorter_side:
-            return image
-        size = (
-            max(1, round(width * self._shorter_side / shorter)),
-            max(1, round(height * self._shorter_side / shorter)),
-        )
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
     def _pad(self, rows: np.ndarray, value: float, dtype: type) -> np.ndarray:
         padded = np.full((self.max_boxes, *rows.shape[1:]), value, dtype)

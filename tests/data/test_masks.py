@@ -1,21 +1,20 @@
-"""Folders of images and masks: layouts, palettes, void, and batches that bend images and masks alike."""
+"""Folders of images and masks: layouts, palettes, void, names and numbers, and every fault by its name."""
 
 import numpy as np
 import pytest
+from made_data import write_array as write
 from PIL import Image
 
-import kzoo
-from kzoo.data.mask_pipeline import from_masks, load_masks
-from kzoo.data.readers import masks as mask_folders
-from kzoo.data.readers.masks import read, read_mask
+from kzoo.data.readers import has_only_masks
+from kzoo.data.readers import read as read_any
+from kzoo.data.readers.mask_files import count_numbers, read_numbers
+from kzoo.data.readers.masks import labels_of, read
 
 
-def write(path, array, mode=None):
+def write_stack(path, arrays):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    if mode == "P":
-        image.putpalette([k * 7 % 256 for k in range(768)])
-    image.save(path)
+    first, *others = map(Image.fromarray, arrays)
+    first.save(path, save_all=True, append_images=others)
 
 
 @pytest.fixture
@@ -49,11 +48,49 @@ def test_layouts_are_recognised(tmp_path, scene, layout):
     found = read(tmp_path, split)
     assert [sample.image.stem for sample in found.samples] == ["2", "10"]
     assert [sample.mask.stem for sample in found.samples] == ["2", "10"]
-    assert found.class_names == ["0", "1"]
+    assert found.class_names[:2] == (["background", "aeroplane"] if layout == "voc" else ["0", "1"])
+    assert found.samples[0].size == (20, 30)
+    assert found.counts[:2].tolist() == [2 * (17 * 30 - 150), 300]
     assert not found.faults
     if split:
         with pytest.raises(ValueError, match="Did you mean 'train'"):
             read(tmp_path, "trian")
+
+
+def test_stacks_are_read_page_by_page(tmp_path):
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 256, (3, 8, 9)).astype("uint8")
+    labels = np.where(volume > 128, 255, 0).astype("uint8")
+    write_stack(tmp_path / "train-volume.tif", volume)
+    write_stack(tmp_path / "train-labels.tif", labels)
+    write_stack(tmp_path / "test-volume.tif", volume)  # published without its labels
+    found = read(tmp_path, "train")
+    assert found.values == [0, 255]
+    assert [sample.name for sample in found.samples] == [f"train-volume.tif, page {k}" for k in (1, 2, 3)]
+    for k, sample in enumerate(found.samples):
+        np.testing.assert_array_equal(labels_of(found, sample), volume[k] > 128)
+    write_stack(tmp_path / "train-labels.tif", labels[:2])
+    found = read(tmp_path, "train")
+    assert len(found.samples) == 2
+    (fault,) = found.faults
+    assert (fault.kind, fault.action) == ("size mismatch", "2 of them used")
+
+
+def test_the_cell_tracking_challenges_masks_number_their_cells(tmp_path):
+    rng = np.random.default_rng(0)
+    for frame in range(3):
+        write(tmp_path / "01" / f"t{frame:03}.tif", rng.integers(0, 4000, (12, 16)).astype("uint16"))
+    cells = np.zeros((12, 16), "uint16")
+    cells[2:5, 2:5], cells[5:9, 2:5] = 255, 300
+    write(tmp_path / "01_GT" / "SEG" / "man_seg001.tif", cells)
+    write(tmp_path / "02" / "t000.tif", np.zeros((12, 16), "uint16"))
+    found = read(tmp_path, "01")
+    assert found.class_names == ["background", "cell"]
+    (sample,) = found.samples  # the other frames are not annotated, which is no fault
+    assert sample.name == "t001.tif"
+    assert not found.faults
+    np.testing.assert_array_equal(labels_of(found, sample), cells > 0)
+    assert found.counts.tolist() == [12 * 16 - 21, 21]
 
 
 def test_what_has_no_counterpart_is_a_fault(tmp_path, scene):
@@ -64,123 +101,194 @@ def test_what_has_no_counterpart_is_a_fault(tmp_path, scene):
     write(tmp_path / "masks" / "c.png", mask)
     found = read(tmp_path)
     assert [sample.name for sample in found.samples] == ["a.png"]
-    assert sorted(fault.kind for fault in found.faults) == ["missing image", "missing mask"]
+    assert sorted((fault.kind, fault.file) for fault in found.faults) == [
+        ("missing image", "masks/c.png"),
+        ("missing mask", "images/b.png"),
+    ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no folder of images and masks"):
         read(tmp_path / "empty")
+    (tmp_path / "masks" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"no image has a mask.*The first fault: "):
+        read(tmp_path)
+
+
+def test_every_kind_of_fault_is_named_and_nothing_is_dropped_silently(tmp_path, scene):
+    image, mask = scene
+    for name in ("sound", "small", "broken", "unknown", "empty", "plain"):
+        write(tmp_path / "images" / f"{name}.png", image)
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    (tmp_path / "classes.txt").write_text("background\ncell\n")
+    write(tmp_path / "masks" / "small.png", mask[:10])
+    (tmp_path / "masks" / "broken.png").write_bytes(b"x")
+    write(tmp_path / "masks" / "unknown.png", np.where(mask == 255, 17, mask).astype("uint8"))
+    write(tmp_path / "masks" / "empty.png", np.full_like(mask, 255))
+    write(tmp_path / "masks" / "plain.png", np.zeros_like(mask))
+    found = read(tmp_path)
+    faults = {fault.file: fault for fault in found.faults}
+    assert {file: (fault.kind, fault.action) for file, fault in faults.items()} == {
+        "masks/small.png": ("size mismatch", "image left out"),
+        "masks/broken.png": ("corrupt mask", "image left out"),
+        "masks/unknown.png": ("unknown value", "pixels taken as void"),
+        "masks/empty.png": ("empty mask", "kept, all of it void"),
+        "masks/plain.png": ("no objects", "kept"),
+    }
+    assert "the mask is 30 x 10, its image small.png 30 x 20" in faults["masks/small.png"].detail
+    assert "90 pixels of unknown.png are 17" in faults["masks/unknown.png"].detail
+    assert [sample.name for sample in found.samples] == ["empty.png", "plain.png", "sound.png", "unknown.png"]
+    (tmp_path / "images" / "sound.png").write_bytes(b"x")
+    assert ("images/sound.png", "corrupt image") in {(fault.file, fault.kind) for fault in read(tmp_path).faults}
+
+
+def test_lists_of_voc_that_lead_nowhere_are_faults_of_their_split(tmp_path, scene):
+    write(tmp_path / "JPEGImages" / "a.jpg", scene[0])
+    write(tmp_path / "SegmentationClass" / "a.png", scene[1])
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nb\n")
+    (lists / "val.txt").write_text("a\n../../etc/passwd\n")
+    assert [(f.kind, f.file) for f in read(tmp_path, "train").faults] == [
+        ("missing image", "ImageSets/Segmentation/train.txt")
+    ]
+    assert [f.kind for f in read(tmp_path, "val").faults] == ["path outside"]
+    everything = read(tmp_path)
+    assert [sample.splits for sample in everything.samples] == [("train", "val")]
+    assert len(everything.faults) == 2
 
 
 def test_masks_are_numbers_and_not_colours(tmp_path, scene):
     _, mask = scene
     write(tmp_path / "palette.png", mask, "P")
-    np.testing.assert_array_equal(read_mask(tmp_path / "palette.png"), mask)
+    np.testing.assert_array_equal(read_numbers(tmp_path / "palette.png"), mask)
     write(tmp_path / "grey.png", np.repeat(mask[..., None], 3, -1))
-    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), mask)
-    write(tmp_path / "deep.png", (mask.astype("uint16") + 300))
-    np.testing.assert_array_equal(read_mask(tmp_path / "deep.png"), mask.astype(int) + 300)
-    write(tmp_path / "deep.tif", (mask.astype("uint16") + 300))
-    np.testing.assert_array_equal(read_mask(tmp_path / "deep.tif"), mask.astype(int) + 300)
-    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png", [1, 0]), np.choose(mask.clip(0, 2), [1, 0, 255]))
+    np.testing.assert_array_equal(read_numbers(tmp_path / "grey.png"), mask)
+    for suffix in ("png", "tif"):
+        write(tmp_path / f"deep.{suffix}", (mask.astype("uint16") + 300))
+        np.testing.assert_array_equal(read_numbers(tmp_path / f"deep.{suffix}"), mask.astype(int) + 300)
+    write(tmp_path / "bits.png", mask == 1)
+    assert count_numbers(read_numbers(tmp_path / "bits.png")) == {0: 450, 1: 150}
     write(tmp_path / "colour.png", np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype("uint8"))
     with pytest.raises(ValueError, match=r"colour.png: a mask has one number a pixel"):
-        read_mask(tmp_path / "colour.png")
+        read_numbers(tmp_path / "colour.png")
     (tmp_path / "broken.png").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"broken.png: not a readable mask"):
-        read_mask(tmp_path / "broken.png")
+        read_numbers(tmp_path / "broken.png")
 
 
-def test_black_and_white_masks_have_two_classes_and_named_classes_their_numbers(tmp_path, scene):
+def test_images_of_sixteen_bits_fill_the_range_of_eight(tmp_path):
+    from kzoo.images import read_image
+
+    values = np.linspace(1000, 3000, 64 * 64).reshape(64, 64).astype("uint16")
+    for name in ("deep.tif", "deep.png"):
+        write(tmp_path / name, values)
+        image = read_image(tmp_path / name)
+        assert (image.shape, image.dtype, image.min(), image.max()) == ((64, 64, 3), np.uint8, 0, 255)
+        assert 120 <= image[32, 0, 0] <= 135
+    write(tmp_path / "flat.tif", np.full((4, 4), 700, "uint16"))
+    assert (read_image(tmp_path / "flat.tif") == 0).all()
+
+
+@pytest.fixture
+def folder(tmp_path, scene):
+    """images/ and masks/ with the numbers 0, 1, 3 and void 255; 3 only in b.png."""
+    image, mask = scene
+    for name in "ab":
+        write(tmp_path / "images" / f"{name}.png", image)
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    mask = mask.copy()
+    mask[18:] = 3
+    write(tmp_path / "masks" / "b.png", mask)
+    return tmp_path
+
+
+def test_without_names_the_numbers_are_the_classes(folder):
+    found = read(folder)
+    assert (found.class_names, found.values) == (["0", "1", "3"], [0, 1, 3])
+    assert np.unique(labels_of(found, found.samples[1])).tolist() == [0, 1, 2, 255]
+    assert read(folder, class_names=["3", "0"]).values == [3, 0]
+    assert read(folder, class_names=["a", "b", "c", "d"]).values == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="one number a class"):
+        read(folder, class_names=["a"], values=[0, 1])
+
+
+def test_which_classes_there_are_does_not_depend_on_the_split(tmp_path, scene):
+    image, mask = scene
+    for split, number in (("train", 1), ("test", 2)):
+        write(tmp_path / split / "images" / "a.png", image)
+        write(tmp_path / split / "masks" / "a.png", np.where(mask == 1, number, mask).astype("uint8"))
+    assert read(tmp_path, "train").class_names == read(tmp_path, "test").class_names == ["0", "1", "2"]
+
+
+def test_a_number_can_be_void(folder):
+    found = read(folder, void=3)
+    assert (found.class_names, found.faults) == (["0", "1"], [])
+    (folder / "classes.txt").write_text("ground\ncell\ndirt\nvoid\n")
+    found = read(folder)
+    assert (found.class_names, found.values, found.faults) == (["ground", "cell", "dirt"], [0, 1, 2], [])
+    assert read(folder, class_names=["cell", "ground"]).values == [1, 0]
+    with pytest.raises(ValueError, match="Did you mean 'cell'"):
+        read(folder, class_names=["cel"])
+
+
+def test_instances_are_one_class(folder):
+    found = read(folder, instances=True)
+    assert found.class_names == ["background", "cell"]
+    np.testing.assert_array_equal(labels_of(found, found.samples[1]), read_numbers(found.samples[1].mask) > 0)
+
+
+def test_black_and_white_masks_have_two_classes(tmp_path, scene):
     image, mask = scene
     write(tmp_path / "images" / "a.png", image)
     write(tmp_path / "masks" / "a.png", np.where(mask == 1, 255, 0).astype("uint8"))
     assert read(tmp_path).values == [0, 255]
     (tmp_path / "classes.txt").write_text("membrane\ncell\n")
-    found = read(tmp_path, values=[0, 255])
-    assert found.class_names == ["membrane", "cell"]
-    assert read(tmp_path).values == [0, 1]
-    with pytest.raises(ValueError, match="one number a class"):
-        read(tmp_path, values=[0])
+    found = read(tmp_path)
+    assert (found.class_names, found.values) == (["membrane", "cell"], [0, 255])
+    assert read(tmp_path, void=255, values=[0, 1]).values == [0, 1]
 
 
-def folder_of(tmp_path, scene, count=3):
+def test_camvids_own_names_and_void(tmp_path, scene):
     image, mask = scene
-    for k in range(count):
-        write(
-            tmp_path / "images" / f"{k}.png", np.clip(image // 4 + 100 * (mask == 1)[..., None], 0, 255).astype("uint8")
-        )
-        write(tmp_path / "masks" / f"{k}.png", mask)
-    return tmp_path
+    numbers = np.arange(600).reshape(20, 30) % 12
+    write(tmp_path / "train" / "a.png", image)
+    write(tmp_path / "trainannot" / "a.png", numbers.astype("uint8"))
+    found = read(tmp_path, "train")
+    assert (found.num_classes, found.class_names[0], found.class_names[-1]) == (11, "sky", "bicyclist")
+    assert (found.faults, found.counts.tolist()) == ([], [50] * 11)
+    write(tmp_path / "trainannot" / "a.png", mask)  # the same layout with other classes
+    assert read(tmp_path, "train").class_names == ["0", "1"]
 
 
-def test_batches_for_evaluation_come_in_order_once(tmp_path, scene):
-    data = load_masks(folder_of(tmp_path, scene), None, image_size=(20, 30), batch_size=2)
-    batches = list(data.as_numpy_iterator())
-    assert [len(images) for images, _ in batches] == [2, 1]
-    images, targets = batches[0]
-    assert (images.dtype, targets["masks"].dtype) == (np.float32, np.int32)
-    np.testing.assert_array_equal(targets["masks"][0], scene[1])
-    assert set(targets) == {"masks"}
-    assert (data.num_classes, data.image_size, data.steps_per_epoch) == (2, (20, 30), 2)
-    resized = next(load_masks(tmp_path, None, image_size=(40, 60)).as_numpy_iterator())[1]["masks"]
-    np.testing.assert_array_equal(resized[0], scene[1].repeat(2, 0).repeat(2, 1))
+def test_too_many_numbers_are_no_classes(tmp_path):
+    image = np.zeros((20, 30, 3), "uint8")
+    write(tmp_path / "images" / "a.png", image)
+    write(tmp_path / "masks" / "a.png", np.arange(600).reshape(20, 30).astype("uint16"))
+    with pytest.raises(ValueError, match=r"599 different numbers.*instances=True"):
+        read(tmp_path)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-@pytest.mark.parametrize("augment", ["flip", "dihedral", "elastic"])
-def test_masks_follow_their_images(tmp_path, scene, augment, fit):
-    data = load_masks(
-        folder_of(tmp_path, scene), None, (24, 24), 4, augment, fit=fit, weights=True, start_epoch=0, seed=3
-    )
-    batches = [next(iter(data.skip(k))) for k in range(2)]
-    for images, targets in batches:
-        masks, weights = targets["masks"].numpy(), targets["weights"].numpy()
-        assert images.shape == (4, 24, 24, 3)
-        assert set(np.unique(masks)) <= {0, 1, 255}
-        assert (weights[masks == 255] < weights.max()).all()
-        inside, outside = images.numpy().mean(-1)[masks == 1], images.numpy().mean(-1)[masks == 0]
-        assert inside.mean() > outside.mean() + 50
-    again = next(iter(from_masks(data.annotations, (24, 24), 4, augment, fit=fit, weights=True, start_epoch=0, seed=3)))
-    np.testing.assert_array_equal(again[0], batches[0][0])
-    assert (batches[0][0].numpy() != batches[1][0].numpy()).any()
-
-
-def test_load_recognises_masks_by_their_folder(tmp_path, scene):
-    folder_of(tmp_path, scene)
-    (tmp_path / "classes.txt").write_text("grey\nbright\n")
-    data = kzoo.data.load(tmp_path, None, image_size=(20, 30), batch_size=3)
-    assert data.class_names == ["grey", "bright"]
-    assert next(iter(data))[1]["masks"].shape == (3, 20, 30)
+def test_folders_with_boxes_are_read_for_boxes_unless_asked_for_masks(folder, voc, scene):
+    assert has_only_masks(folder)
+    root = voc("a", [("cat", (1, 1, 10, 10))], size=(20, 30))
+    assert not has_only_masks(root)
+    write(root / "SegmentationClass" / "a.png", scene[1])
+    assert read_any(root).class_names == ["cat"]
+    assert read_any(root, task="segmentation").num_classes == 21
     with pytest.raises(ValueError, match="Did you mean 'segmentation'"):
-        kzoo.data.load(tmp_path, None, task="segmentaton")
-
-
-def test_small_images_are_mirrored_into_a_crop(tmp_path, scene):
-    data = load_masks(folder_of(tmp_path, scene, 1), None, (26, 36), fit="crop")
-    image, targets = next(data.as_numpy_iterator())
-    np.testing.assert_array_equal(targets["masks"][0], np.pad(scene[1], 3, mode="reflect"))
-    assert image.shape == (1, 26, 36, 3)
-
-
-def test_faults_are_named(tmp_path, scene):
-    folder_of(tmp_path, scene, 1)
-    with pytest.raises(ValueError, match="Did you mean 'flip'"):
-        load_masks(tmp_path, None, augment="flop")
-    with pytest.raises(ValueError, match="Did you mean 'crop'"):
-        load_masks(tmp_path, None, fit="corp")
-    write(tmp_path / "masks" / "0.png", scene[1][:10])
-    from kzoo.data.mask_pipeline import prepare
-
-    sample = mask_folders.read(tmp_path).samples[0]
-    with pytest.raises(ValueError, match=r"the mask is \(10, 30\).*They must be of one size"):
-        prepare(sample, [0, 1], (8, 8))
+        read_any(root, task="segmentaton")
+    with pytest.raises(ValueError, match="holds masks, no boxes"):
+        read_any(folder, task="detection")
+    with pytest.raises(ValueError, match="void: only for masks"):
+        read_any(root, void=3)
 
 
 def test_real_camvid_isbi_and_voc(shared_data):
     camvid = read(shared_data("camvid"), "train")
-    assert len(camvid.samples) == 367
+    assert (len(camvid.samples), camvid.num_classes, camvid.faults) == (367, 11, [])
+    assert camvid.class_names[8:] == ["car", "pedestrian", "bicyclist"]
     isbi = read(shared_data("isbi2012"))
     assert (len(isbi.samples), isbi.values) == (30, [0, 255])
     assert [sample.name for sample in isbi.samples[:3]] == ["0.png", "1.png", "2.png"]
-    mask = read_mask(isbi.samples[0].mask, isbi.values)
-    assert mask.shape == (512, 512)
-    assert set(np.unique(mask)) == {0, 1}
+    assert set(np.unique(labels_of(isbi, isbi.samples[0]))) == {0, 1}
+    pascal = read(shared_data("voc2007_subset"), "train")
+    assert (len(pascal.samples), pascal.num_classes) == (31, 21)

@@ -1,4 +1,4 @@
-"""Readers: a folder in VOC, COCO or YOLO layout, a TFDS name or one of data/'s names -> `Annotations`."""
+"""Readers: a folder in a known layout, a TFDS name or one of data/'s names -> `Annotations` or `MaskAnnotations`."""
 
 import difflib
 import os
@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kzoo.data import named
-from kzoo.data.annotations import Annotations
-from kzoo.data.readers import coco, masks, voc, yolo
+from kzoo.data.annotations import Annotations, MaskAnnotations
+from kzoo.data.readers import coco, mask_layouts, masks, voc, yolo
+from kzoo.messages import unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
+MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
+TASKS = ("detection", "segmentation")
+MASKS_ONLY = ("camvid", "isbi2012")  # of kzoo's own data sets
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/), COCO (annotations/*.json or <split>/_annotations.coco.json) "
     "or YOLO (images/ and labels/, with data.yaml or classes.txt)"
@@ -23,21 +27,26 @@ def read(
     split: str | None = None,
     class_names: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
-) -> Annotations:
-    """Reads a detection data set, recognised by its layout, and lists every fault in it.
+    task: str | None = None,
+    **mask_options,
+) -> Annotations | MaskAnnotations:
+    """Reads a data set, recognised by its layout, and lists every fault in it.
 
-    Only headers of images are read, not their pixels; `kzoo.data.check` reads those, too. Labels are those of the whole
-    data set, whatever the split.
+    Of images only the headers are read, not their pixels; `kzoo.data.check` reads those, too. Labels are those of the
+    whole data set, whatever the split.
 
     Args:
-        source: a folder in VOC, COCO or YOLO layout (or its data.yaml, or a COCO file), one of kzoo's own names
-            ("digits", "bccd"), or a TFDS name such as "voc/2007". A named data set that is not there yet is built, and
-            downloaded where it has to be; where to is said in one line.
+        source: a folder in VOC, COCO or YOLO layout (or its data.yaml, or a COCO file), or of images and masks, one of
+            kzoo's own names ("digits", "bccd"), or a TFDS name such as "voc/2007". A named data set that is not there
+            yet is built, and downloaded where it has to be; where to is said in one line.
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
             None for all of it.
-        class_names: which classes, in which order; boxes of others are left out as faults. None for the data set's own:
-            a VOC folder's names sorted, as VOC's twenty are; COCO's and YOLO's by their ids.
+        class_names: which classes, in which order; boxes of others are left out as faults, pixels of others are void.
+            None for the data set's own: a VOC folder's names sorted, as VOC's twenty are; COCO's and YOLO's by their
+            ids; for masks see `masks.read`.
         data_dir: where named data sets are kept; None: $KZOO_DATA_DIR, else ~/.cache/kzoo/data.
+        task: "detection" for boxes, "segmentation" for masks; None: boxes where there are any.
+        **mask_options: `values`, `void`, `instances`; see `masks.read`.
 
     Raises:
         ValueError: for a source in no known layout, a split that is not there (naming those there are), an unknown name
@@ -48,23 +57,36 @@ def read(
         >>> annotations.samples[0].boxes.shape
         (3, 4)
     """
+    if task not in (None, *TASKS):
+        raise ValueError(unknown_name("task", task, TASKS))
+    folder = Path(os.path.abspath(Path(source).expanduser()))
+    if task is None:
+        task = "segmentation" if has_only_masks(source) else "detection"
+    if task == "segmentation":
+        if folder.exists() and (mask_layouts.find(_mask_root(folder)) or str(source) not in named.names()):
+            return masks.read(_mask_root(folder), split, class_names, **mask_options)
+    elif mask_options:
+        raise ValueError(f"{', '.join(mask_options)}: only for masks. Pass task='segmentation' to read those.")
     names = None if class_names is None else [str(name) for name in class_names]
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"class_names has a name twice: {', '.join(names)}.")
-    folder = Path(os.path.abspath(Path(source).expanduser()))
-    if folder.exists():
+    if folder.exists() and task == "detection":
         if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
             return voc.read(root, split, names)
         if coco.find(folder):
             return coco.read(folder, split, names)
         if (root := yolo.find_root(folder)) is not None:
             return yolo.read(root, split, names)
+        if mask_layouts.find(folder) is not None:
+            raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
         # A folder that happens to be called like a named data set does not hide it.
         if str(source) not in named.names():
             raise ValueError(f"{source}: no known layout. Expected {LAYOUTS}; found {_contents(folder)}.")
-    from kzoo.data.readers import tfds
+    from kzoo.data.readers import tfds, tfds_masks
 
     if str(source) in named.names() or TFDS_NAME.fullmatch(str(source)):
+        if task == "segmentation":
+            return tfds_masks.read(str(source), split, names, data_dir, **mask_options)
         return tfds.read(str(source), split, names, data_dir)
     near = difflib.get_close_matches(str(source), named.names(), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -74,14 +96,22 @@ def read(
     )
 
 
-def holds_masks(source: str | Path) -> bool:
-    """Is it a folder of images and masks in which no reader of boxes finds a layout of its own?"""
+def has_only_masks(source: str | Path) -> bool:
+    """Does it hold masks, and no boxes? A named data set is asked when it is built."""
     folder = Path(os.path.abspath(Path(source).expanduser()))
-    if not folder.is_dir() or voc.find_root(folder) is not None or coco.find(folder):
+    if not folder.is_dir():
+        return str(source) in MASKS_ONLY
+    if voc.find_root(folder) is not None or coco.find(folder):
         return False
     # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
-    named = any((folder / name).is_dir() for name in ("masks", "mask"))
-    return (named or yolo.find_root(folder) is None) and bool(masks.find(folder))
+    with_masks = any((folder / name).is_dir() for name in ("masks", "mask"))
+    return (with_masks or yolo.find_root(folder) is None) and mask_layouts.find(folder) is not None
+
+
+def _mask_root(folder: Path) -> Path:
+    """The folder itself, or the one year below a VOCdevkit."""
+    years = [p.parent for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*/SegmentationClass"))]
+    return years[0] if len(years) == 1 and mask_layouts.find(folder) is None else folder
 
 
 def _contents(folder: Path, most: int = 6) -> str:

@@ -1,51 +1,38 @@
-"""Segmentation data: folders of images and masks, recognised by their layout. Pillow and NumPy only."""
+"""Segmentation data: folders of images and masks -> `MaskAnnotations`, with every fault named."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import functools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from kzoo.data.annotations import Fault
-from kzoo.data.readers.layout import images_by_stem, relative, resolve_split
+from kzoo.data.annotations import Fault, MaskAnnotations, MaskSample
+from kzoo.data.readers import mask_classes
+from kzoo.data.readers.headers import read_header
+from kzoo.data.readers.layout import relative, resolve_split
+from kzoo.data.readers.mask_files import ERRORS, count_numbers, pages, read_numbers
+from kzoo.data.readers.mask_layouts import LAYOUTS, find
+from kzoo.data.readers.progress import map_in_threads
 
-VOID = 255
-IMAGES = ("images", "image", "imgs", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass")
-LAYOUTS = (
-    "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), "
-    "<split>/ and <split>annot/ as CamVid, or VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/)"
-)
-
-
-@dataclass(frozen=True)
-class MaskSample:
-    """One image and its mask."""
-
-    image: Path
-    mask: Path
-    name: str
+LEFT_OUT = "image left out"
 
 
 @dataclass
-class MaskAnnotations:
-    """A split of a segmentation data set.
+class MaskItem:
+    """An image and its mask as the data set lists them, before any check; see `MaskSample`."""
 
-    Attributes:
-        values: the number in the mask files that stands for each class, in the order of the classes.
-        class_names: what the classes are.
-    """
-
-    samples: list[MaskSample]
-    class_names: list[str]
-    values: list[int]
-    split: str | None
-    faults: list[Fault] = field(default_factory=list)
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+    image: Path | None
+    mask: Path | None
+    name: str
+    file: str  # the mask as faults show it
+    image_file: str
+    page: int = 0
+    pixels: bytes | None = None
+    mask_pixels: bytes | None = None
+    splits: tuple[str, ...] = ()
 
 
 def read(
@@ -53,128 +40,223 @@ def read(
     split: str | None = None,
     class_names: Sequence[str] | None = None,
     values: Sequence[int] | None = None,
+    void: int | Sequence[int] | None = None,
+    instances: bool | None = None,
 ) -> MaskAnnotations:
     """Reads a folder of images and masks, which have the same names but for their suffix.
 
-    Masks are index or palette images of 8 or 16 bit: a pixel's number is its class.
+    Masks are index or palette images of 8 or 16 bit: a pixel's number is its class. All masks are decoded, since which
+    classes there are must not depend on the split.
 
     Args:
-        source: the folder; see `LAYOUTS`.
+        source: the folder; see `mask_layouts.LAYOUTS`. Files of several pages are stacks of images and masks.
         split: as the data set names it; None for all of it.
-        class_names: what the numbers mean; None for the lines of `classes.txt` in the folder, or the numbers as they
-            are.
-        values: the number of each class in the masks, as [0, 255] for black and white ones; None: 0, 1, 2, ... as many
-            as there are class_names, or, without them, the numbers that occur in the masks but 255, and 255 as well
-            where it is the only one besides 0. Every other number is void.
+        class_names: which classes, in which order; or, where the folder does not name them, what the numbers mean. None
+            for the lines of `classes.txt` in the folder (a class called void is void), VOC's and CamVid's own names,
+            or the numbers as they are.
+        values: the number of each class in the masks, as [0, 255] for black and white ones; None: the names' places 0,
+            1, 2, ..., or without names the numbers that occur in the data set.
+        void: the number or numbers of pixels that show nothing known, besides 255; 255 is a class where it is the only
+            number besides 0.
+        instances: whether each object has a number of its own: all but 0 are then one class. None: in the Cell Tracking
+            Challenge's layout and where the masks' folder is called instances/.
 
     Raises:
         ValueError: for a folder in no such layout, an unknown split, or no image with a mask.
     """
     folder = Path(source).expanduser().resolve()
-    splits = find(folder)
-    if not splits:
+    found = find(folder)
+    if found is None:
         raise ValueError(f"{source}: no folder of images and masks. Expected {LAYOUTS}.")
     if split is not None:
-        name = resolve_split(split, [key for key in splits if key], source)
-        splits = {name: splits[name]}
-    samples, faults = [], []
-    for pairs in splits.values():
+        split = resolve_split(split, [key for key in found.splits if key], source)
+    faults = list(found.faults)
+    items = _items(folder, found.splits, faults)
+    classes = mask_classes.choose(
+        occurring(items) if instances is not True else {},
+        mask_classes.own_names(folder, found.kind),
+        class_names,
+        values,
+        void,
+        found.instances if instances is None else instances,
+        str(source),
+    )
+    items = [item for item in items if split is None or split in item.splits]
+    listed = {item.file for item in items} | {item.image_file for item in items}
+    if split is not None:  # what is wrong in other splits is not this one's
+        faults = [f for f in faults if f.file in listed or f.file == f"ImageSets/Segmentation/{split}.txt"]
+    return assemble(items, classes, split, faults, str(source))
+
+
+def assemble(
+    items: Sequence[MaskItem],
+    classes: mask_classes.MaskClasses,
+    split: str | None,
+    faults: Sequence[Fault] = (),
+    source: str = "",
+) -> MaskAnnotations:
+    """Checks what a reader found: sizes of images and masks, numbers without a class.
+
+    Raises:
+        ValueError: if no image with a mask is left.
+    """
+    annotations = MaskAnnotations([], classes.names, classes.values, split, list(faults), classes.instances)
+    for item, scan in zip(items, map_in_threads(_scan, items, "reading masks"), strict=True):
+        annotations.faults += scan.faults
+        if scan.size is None:
+            continue
+        _note_values(item, scan.numbers, classes, annotations.faults)
+        annotations.samples.append(
+            MaskSample(
+                image=item.image,
+                mask=item.mask,
+                name=item.name,
+                image_id=len(annotations.samples),
+                size=scan.size,
+                counts=classes.count(scan.numbers),
+                page=item.page,
+                pixels=item.pixels,
+                mask_pixels=item.mask_pixels,
+                splits=item.splits,
+            )
+        )
+    if not annotations.samples:
+        first = f" The first fault: {annotations.faults[0].detail}" if annotations.faults else ""
+        raise ValueError(f"{source}: no image has a mask of the same name and size.{first}")
+    return annotations
+
+
+def _items(folder: Path, splits: dict, faults: list[Fault]) -> list[MaskItem]:
+    """Every image with a mask, once; what lacks its counterpart becomes a fault."""
+    items: dict[tuple, MaskItem] = {}
+    for split, pairs in splits.items():
         for image, mask in pairs:
             if image is None or mask is None:
                 there = image or mask
-                kind = "missing image" if image is None else "missing mask"
-                faults.append(Fault(relative(there, folder), kind, f"{there.name} has no counterpart.", "left out"))
-            else:
-                samples.append(MaskSample(image, mask, image.name))
-    samples = list({sample.image: sample for sample in samples}.values())
-    if not samples:
-        raise ValueError(f"{source}: no image has a mask of the same name.")
-    if class_names is None and (folder / "classes.txt").is_file():
-        lines = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
-        class_names = [line.strip() for line in lines if line.strip()]
-    if values is None:
-        values = list(range(len(class_names))) if class_names is not None else _occurring(samples)
-    names = [str(value) for value in values] if class_names is None else [str(name) for name in class_names]
-    if len(names) != len(values) or len(set(values)) != len(values):
-        raise ValueError(f"values must be one number a class, each once. Received: {list(values)} for {names}.")
-    return MaskAnnotations(samples, names, [int(value) for value in values], split, faults)
+                kind, what = ("missing image", "image") if image is None else ("missing mask", "mask")
+                fault = Fault(relative(there, folder), kind, f"{there.name} has no {what} of its name", LEFT_OUT)
+                if fault not in faults:
+                    faults.append(fault)
+                continue
+            counts = [pages(path) if path.suffix.lower() in (".tif", ".tiff") else 1 for path in (image, mask)]
+            if counts[0] != counts[1]:
+                detail = f"{image.name} holds {counts[0]} images, {mask.name} {counts[1]} masks"
+                faults.append(Fault(relative(mask, folder), "size mismatch", detail, f"{min(counts)} of them used"))
+            for page in range(min(counts)):
+                name = image.name if max(counts) == 1 else f"{image.name}, page {page + 1}"
+                known = items.setdefault(
+                    (image, mask, page),
+                    MaskItem(image, mask, name, relative(mask, folder), relative(image, folder), page),
+                )
+                known.splits += (split,) if split else ()
+    return list(items.values())
 
 
-def find(folder: Path) -> dict[str, list[tuple[Path | None, Path | None]]]:
-    """The pairs of image and mask of each split, "" where there are none; {} for a folder in another layout."""
-    if (folder / "SegmentationClass").is_dir() and (folder / "JPEGImages").is_dir():
-        return _voc(folder)
-    images, masks = _child(folder, IMAGES), _child(folder, MASKS)
-    if images is not None and masks is not None:
-        inner = [path.name for path in sorted(images.iterdir()) if path.is_dir() and (masks / path.name).is_dir()]
-        if inner and not images_by_stem(images):
-            return {name: _pairs(images / name, masks / name) for name in inner}
-        return {"": _pairs(images, masks)}
-    splits = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.is_dir() and (folder / f"{path.name}annot").is_dir():
-            splits[path.name] = _pairs(path, folder / f"{path.name}annot")
-        elif path.is_dir() and _child(path, IMAGES) is not None and _child(path, MASKS) is not None:
-            splits[path.name] = _pairs(_child(path, IMAGES), _child(path, MASKS))
-    return splits
+@dataclass
+class _Scan:
+    size: tuple[int, int] | None  # None where the image has to be left out
+    numbers: dict[int, int]
+    faults: list[Fault]
 
 
-def read_mask(path: str | Path, values: Sequence[int] | None = None) -> np.ndarray:
-    """Reads a mask: the numbers of an index or palette image, not its colours, turned upright as its image would be.
+def _scan(item: MaskItem) -> _Scan:
+    faults = []
+    size, stored, error = _image_size(item)
+    if error:
+        return _Scan(None, {}, [Fault(item.image_file, "corrupt image", f"{item.name}: {error}", LEFT_OUT)])
+    if stored != size:
+        detail = f"{item.name} is stored lying on its side"
+        faults.append(Fault(item.image_file, "EXIF rotation", detail, "image turned upright"))
+    try:
+        shape, numbers = _numbers(item)
+    except ValueError as error:
+        return _Scan(None, {}, [Fault(item.file, "corrupt mask", str(error), LEFT_OUT)])
+    if shape != size:
+        detail = f"the mask is {_shown(shape)}, its image {item.name} {_shown(size)} (width x height)"
+        return _Scan(None, {}, [Fault(item.file, "size mismatch", detail, LEFT_OUT)])
+    return _Scan(size, numbers, faults)
 
-    Args:
-        values: which number stands for each class; the result then holds classes 0, 1, ... and 255 for all else.
 
-    Returns:
-        (H, W) int32.
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
+
+
+def _image_size(item: MaskItem) -> tuple[tuple[int, int], tuple[int, int], str | None]:
+    """(upright size, stored size, error) of an image, from its header."""
+    if item.page == 0:
+        header = read_header(item.pixels if item.image is None else item.image)
+        return header.size, header.stored_size, header.error
+    with Image.open(item.image) as image:
+        image.seek(item.page)
+        return image.size[::-1], image.size[::-1], None
+
+
+def _note_values(item: MaskItem, numbers: dict[int, int], classes: mask_classes.MaskClasses, faults: list) -> None:
+    unknown = {} if classes.instances else {n: c for n, c in numbers.items() if n not in classes.known}
+    if unknown:
+        shown = ", ".join(map(str, list(unknown)[:8])) + (", ..." if len(unknown) > 8 else "")
+        detail = f"{sum(unknown.values())} pixels of {item.name} are {shown}, which is no class"
+        faults.append(Fault(item.file, "unknown value", detail, "pixels taken as void"))
+    if not classes.count(numbers).any():
+        detail = f"no pixel of {item.name} has a class"
+        faults.append(Fault(item.file, "empty mask", detail, "kept, all of it void"))
+    elif (classes.instances or classes.names[0] == "background") and classes.count(numbers)[1:].sum() == 0:
+        faults.append(Fault(item.file, "no objects", f"{item.name} shows background only", "kept"))
+
+
+def occurring(items: Iterable[MaskItem]) -> dict[int, int]:
+    """{number: pixels} over all masks that can be read."""
+    total: Counter[int] = Counter()
+
+    def numbers(item: MaskItem) -> dict[int, int]:
+        try:
+            return _numbers(item)[1]
+        except ValueError:
+            return {}  # a fault, noted when the image's turn comes
+
+    for one in map_in_threads(numbers, list(items), "reading masks"):
+        total.update(one)
+    return dict(total)
+
+
+def _numbers(item: MaskItem) -> tuple[tuple[int, int], dict[int, int]]:
+    """Size and {number: pixels} of a mask; files are decoded once in a process, whatever is read of the data set."""
+    if item.mask is None:
+        return _counted(item.mask_pixels, 0)
+    try:
+        return _of_file(item.mask, item.page, item.mask.stat().st_mtime_ns)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def _of_file(path: Path, page: int, changed: int) -> tuple[tuple[int, int], dict[int, int]]:
+    return _counted(path, page)
+
+
+def _counted(source: Path | bytes, page: int) -> tuple[tuple[int, int], dict[int, int]]:
+    numbers = read_numbers(source, page)
+    try:
+        return numbers.shape, count_numbers(numbers)
+    except ERRORS as error:
+        raise ValueError(f"{source if isinstance(source, Path) else 'the mask'} {error}") from error
+
+
+def labels_of(annotations: MaskAnnotations, sample: MaskSample) -> np.ndarray:
+    """The mask of a sample as classes 0..C-1 and 255 for void: (H, W) uint8."""
+    return annotations.labels(numbers_of(sample))
+
+
+def numbers_of(sample: MaskSample) -> np.ndarray:
+    """The mask of a sample as it is stored, upright: (H, W) of an integer dtype.
 
     Raises:
-        ValueError: if the file is no readable image of one channel.
+        ValueError: if it cannot be read or has changed its size since.
     """
-    try:
-        with Image.open(path) as image:
-            raw = np.asarray(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable mask ({error}). Remove the file or replace it.") from error
-    if raw.ndim == 3 and raw.shape[-1] >= 3 and (raw[..., :1] == raw[..., 1:3]).all():
-        raw = raw[..., 0]  # grey, saved as RGB
-    if raw.ndim != 2:
-        raise ValueError(f"{path}: a mask has one number a pixel, this one has {raw.shape[-1]}. Save it as index PNG.")
-    raw = raw.astype(np.int32)
-    if values is None:
-        return raw
-    mask = np.full(raw.shape, VOID, np.int32)
-    for label, value in enumerate(values):
-        mask[raw == value] = label
-    return mask
-
-
-def _voc(folder: Path) -> dict[str, list]:
-    images, masks = images_by_stem(folder / "JPEGImages"), images_by_stem(folder / "SegmentationClass")
-    lists = sorted((folder / "ImageSets" / "Segmentation").glob("*.txt"))
-    if not lists:
-        return {"": [(images.get(stem), path) for stem, path in masks.items()]}
-    splits = {}
-    for file in lists:
-        stems = file.read_text(encoding="utf-8").split()
-        splits[file.stem] = [(images.get(s), masks.get(s)) for s in stems if s in images or s in masks]
-    return splits
-
-
-def _pairs(images: Path, masks: Path) -> list[tuple[Path | None, Path | None]]:
-    a, b = images_by_stem(images), images_by_stem(masks)
-    return [(a.get(stem), b.get(stem)) for stem in sorted(a.keys() | b.keys(), key=_natural)]
-
-
-def _natural(stem: str) -> tuple:
-    """2 before 10, as slices of a stack are numbered."""
-    return (0, int(stem), "") if stem.isdecimal() else (1, 0, stem)
-
-
-def _child(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
-def _occurring(samples: list[MaskSample]) -> list[int]:
-    found = sorted({int(v) for sample in samples for v in np.unique(read_mask(sample.mask))})
-    return found if found in ([0, VOID], [VOID]) else [value for value in found if value != VOID]
+    numbers = read_numbers(sample.mask_pixels if sample.mask is None else sample.mask, sample.page)
+    if numbers.shape != tuple(sample.size):
+        raise ValueError(
+            f"{sample.mask or sample.name}: the mask is {_shown(numbers.shape)}, its image {_shown(sample.size)} when "
+            "the data set was read. Load it again."
+        )
+    return numbers

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,12 @@ def read(
     return assemble(raws, names, None if split is None else wanted[0])
 
 
-def prepare(name: str, data_dir: str | Path | None = None):
+def prepare(name: str, data_dir: str | Path | None = None, wanted: Callable | None = None):
     """Finds a TFDS data set where it was prepared before (also in TFDS' own folder), else downloads it, saying so.
+
+    Args:
+        wanted: `(name, features)` raises for a data set without what is asked of it, before gigabytes are fetched;
+            None: boxes.
 
     Raises:
         ValueError: if TFDS has no such data set, or it cannot be had.
@@ -64,7 +69,7 @@ def prepare(name: str, data_dir: str | Path | None = None):
     usual = builder if data_dir or builder.is_prepared() else tfds.builder(name)
     if usual.is_prepared():
         return usual
-    objects_feature(name, builder.info.features)  # before gigabytes are fetched
+    (wanted or objects_feature)(name, builder.info.features)
     print(f"kzoo: downloading {name} ({builder.info.download_size}) to {target}", file=sys.stderr)
     named.download_and_prepare(builder)
     return builder

@@ -1,0 +1,140 @@
+"""Where images and their masks lie in a folder: each layout found by its names, as pairs of paths a split."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kzoo.data.annotations import Fault
+from kzoo.data.readers.layout import images_by_stem, inside, relative
+
+IMAGES = ("images", "image", "imgs", "JPEGImages")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass", "instances")
+LAYOUTS = (
+    "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), "
+    "<split>/ and <split>annot/ as CamVid, VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
+    "<name>-volume.tif and <name>-labels.tif as ISBI 2012, or 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell "
+    "Tracking Challenge"
+)
+STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
+CTC_IMAGE = re.compile(r"t(\d{3,})\.tif")
+CTC_MASK = "man_seg"
+
+Pair = tuple[Path | None, Path | None]
+
+
+@dataclass
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        kind: "folders", "camvid", "voc", "stacks" or "ctc".
+        splits: {split: pairs of image and mask, None for one that is missing}; "" where there are no splits.
+        instances: the masks number objects.
+        faults: entries of lists that lead nowhere.
+    """
+
+    kind: str
+    splits: dict[str, list[Pair]]
+    instances: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+
+def find(folder: Path) -> Found | None:
+    """The images and masks of a folder, None for one in another layout."""
+    if not folder.is_dir():
+        return None
+    layouts: tuple[Callable[[Path], Found | None], ...] = (_voc, _folders, _camvid, _stacks, _ctc)
+    return next((found for layout in layouts if (found := layout(folder)) is not None), None)
+
+
+def _voc(folder: Path) -> Found | None:
+    if not (folder / "SegmentationClass").is_dir() or not (folder / "JPEGImages").is_dir():
+        return None
+    images, masks = images_by_stem(folder / "JPEGImages"), images_by_stem(folder / "SegmentationClass")
+    lists = sorted((folder / "ImageSets" / "Segmentation").glob("*.txt"))
+    if not lists:  # most images of VOC have boxes only
+        return Found("voc", {"": [(images.get(stem), path) for stem, path in masks.items()]})
+    found = Found("voc", {})
+    for file in lists:
+        pairs = found.splits.setdefault(file.stem, [])
+        for number, stem in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").split(), start=1):
+            if stem in images or stem in masks:
+                pairs.append((images.get(stem), masks.get(stem)))
+                continue
+            shown, outside = relative(file, folder), inside(folder / "JPEGImages", f"{stem}.jpg") is None
+            kind = "path outside" if outside else "missing image"
+            detail = f"entry {number}: {stem!r} " + ("leads out of the folder" if outside else "has no image")
+            found.faults.append(Fault(shown, kind, detail, "image left out"))
+    return found
+
+
+def _folders(folder: Path) -> Found | None:
+    images, masks = _child(folder, IMAGES), _child(folder, MASKS)
+    if images is not None and masks is not None:
+        inner = [path.name for path in _folders_in(images) if (masks / path.name).is_dir()]
+        if inner and not images_by_stem(images):
+            splits = {name: _pairs(images / name, masks / name) for name in inner}
+        else:
+            splits = {"": _pairs(images, masks)}
+        return Found("folders", splits, instances=masks.name == "instances")
+    splits, instances = {}, False
+    for path in _folders_in(folder):
+        images, masks = _child(path, IMAGES), _child(path, MASKS)
+        if images is not None and masks is not None:
+            splits[path.name] = _pairs(images, masks)
+            instances = masks.name == "instances"
+    return Found("folders", splits, instances) if splits else None
+
+
+def _camvid(folder: Path) -> Found | None:
+    names = [path.name for path in _folders_in(folder) if (folder / f"{path.name}annot").is_dir()]
+    splits = {name: _pairs(folder / name, folder / f"{name}annot") for name in names}
+    return Found("camvid", splits) if splits else None
+
+
+def _stacks(folder: Path) -> Found | None:
+    volume, labels = STACK
+    names = {path.name[: -len(end)] for end in STACK for path in folder.glob(f"*{end}")}
+
+    def there(path: Path) -> Path | None:
+        return path if path.is_file() else None
+
+    splits = {name: [(there(folder / (name + volume)), there(folder / (name + labels)))] for name in sorted(names)}
+    # A test volume is published without its labels: that is no fault.
+    splits = {name: pairs for name, pairs in splits.items() if pairs[0][1] is not None}
+    return Found("stacks", splits) if splits else None
+
+
+def _ctc(folder: Path) -> Found | None:
+    splits = {}
+    for path in _folders_in(folder):
+        truth = folder / f"{path.name}_GT" / "SEG"
+        if truth.is_dir():
+            splits[path.name] = list(_ctc_pairs(path, truth))
+    return Found("ctc", splits, instances=True) if splits else None
+
+
+def _ctc_pairs(images: Path, truth: Path) -> Iterator[Pair]:
+    """Every mask with its image; most frames have no mask, as only some are annotated."""
+    frames = {match.group(1): path for path in images.iterdir() if (match := CTC_IMAGE.fullmatch(path.name))}
+    for mask in sorted(truth.glob(f"{CTC_MASK}*.tif")):
+        yield frames.get(mask.stem.removeprefix(CTC_MASK)), mask
+
+
+def _pairs(images: Path, masks: Path) -> list[Pair]:
+    a, b = images_by_stem(images), images_by_stem(masks)
+    return [(a.get(stem), b.get(stem)) for stem in sorted(a.keys() | b.keys(), key=_natural)]
+
+
+def _natural(stem: str) -> tuple:
+    """2 before 10, as slices of a stack are numbered."""
+    return (0, int(stem), "") if stem.isdecimal() else (1, 0, stem)
+
+
+def _child(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
