@@ -20,6 +20,7 @@ _SUBMODULES = (
     "matching",
     "metrics",
     "models",
+    "proposals",
     "report",
     "training",
     "visualize",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kzoo.cli import console, data, demo, evaluate, export, models, predict, train
+from kzoo.cli import console, data, demo, evaluate, export, models, predict, proposals, train
 
 app = typer.Typer(
     name="kzoo",
@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": demo.demo,
     "models": models.models,
     "check": data.check,
+    "proposals": proposals.proposals,
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,

@@ -39,9 +39,9 @@ def load(
         limit: use the first images only.
         task: "detection" for boxes, "segmentation" for masks, where a data set has both, as VOC; None: boxes where
             there are any.
-        **options: `shuffle`, `seed`, `resize`, `max_boxes`, `cache`, `start_epoch`; see `pipeline.from_boxes`. Of masks
-            `shuffle`, `seed`, `cache`, `start_epoch`, `fit`, `weights` (see `mask_pipeline.from_masks`) and `values`,
-            `void`, `instances` (see `readers.masks.read`).
+        **options: `shuffle`, `seed`, `resize`, `max_boxes`, `cache`, `start_epoch`, `proposals`, `max_proposals`; see
+            `pipeline.from_boxes`. Of masks `shuffle`, `seed`, `cache`, `start_epoch`, `fit`, `weights` (see
+            `mask_pipeline.from_masks`) and `values`, `void`, `instances` (see `readers.masks.read`).
 
     Returns:
         A `tf.data.Dataset` of `(images, targets)`; see `from_annotations`.

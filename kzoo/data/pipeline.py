@@ -1,6 +1,7 @@
 """From images and boxes to batches: read, augment, resize, pad; the same again for a seed and an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ from kzoo.data import augment as augmentation
 from kzoo.data.annotations import Annotations
 from kzoo.data.augment import windows
 from kzoo.data.batches import CACHE_BYTES, Plan, first, make, whole_size
+from kzoo.data.proposals import PaddedProposals, proposals_of
 from kzoo.data.store import SampleStore, trainable
 from kzoo.messages import unknown_name
 
@@ -26,6 +28,8 @@ def from_boxes(
     cache: bool | int = True,
     start_epoch: int | None = None,
     limit: int | None = None,
+    proposals: str | Path | Mapping | Sequence | None = None,
+    max_proposals: int = 2000,
 ) -> tf.data.Dataset:
     """Makes batches of images with boxes.
 
@@ -50,13 +54,17 @@ def from_boxes(
             begins with that epoch, for `fit(..., steps_per_epoch=data.steps_per_epoch)`: begun at epoch k it continues
             exactly as an uninterrupted run.
         limit: use the first images only.
+        proposals: "fast" or "quality" for selective search, whose regions are kept on disk; a file or arrays of them in
+            pixels of the original images (see `kzoo.data.proposals.proposals_of`); None for none.
+        max_proposals: of an image, the first ones.
 
     Returns:
         A `tf.data.Dataset` of `(images, targets)`: images (B, H, W, 3) float32 RGB 0..255, targets "boxes" (B, N, 4)
         float32 xyxy pixels, "labels" (B, N) int32 with -1 where padded, "image_id" (B,) int64; for evaluation also
         "difficult" and "crowd" (B, N) bool, "area" (B, N) float32 in pixels of the original image, "transform" (B, 4)
-        float32 (sx, sy, tx, ty) from original to network pixels. It carries `class_names`, `num_classes`,
-        `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
+        float32 (sx, sy, tx, ty) from original to network pixels; with `proposals` also "proposals" (B, P, 4) float32
+        xyxy pixels, moved like the boxes and padded with zeros, P the most of any image. It carries `class_names`,
+        `num_classes`, `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
 
     Raises:
         ValueError: for arguments that cannot be, saying which can.
@@ -75,21 +83,32 @@ def from_boxes(
         shorter_side=2 * max(size) if names else None,
         cache_bytes=CACHE_BYTES if cache is True else int(cache),
     )
+    given = None
+    if proposals is not None:
+        if limit is not None and isinstance(proposals, list | tuple):
+            proposals = proposals[:limit]
+        given = PaddedProposals(annotations, proposals_of(annotations, proposals, max_proposals))
     image_ids = tf.constant([sample.image_id for sample in annotations.samples], tf.int64)
 
     def example(epoch: tf.Tensor, serial: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         image, boxes, labels, difficult, crowd, area = _read(store, index)
         image_id = image_ids[index]
+        regions = tf.zeros((0, 4)) if given is None else given.read(index, image)
         if training:
             # A second showing in one epoch (the last batch) is augmented anew.
             image_seed = tf.random.fold_in([seed, epoch], serial)
-            image, boxes, labels = augmentation.augment(image, boxes, labels, image_seed, names, size, resize)
-            return image, {"boxes": boxes, "labels": labels, "image_id": image_id}
+            image, boxes, labels, regions = augmentation.augment_with_proposals(
+                image, boxes, labels, regions, image_seed, names, size, resize
+            )
+            targets = {"boxes": boxes, "labels": labels, "image_id": image_id}
+            return image, targets if given is None else {**targets, "proposals": regions}
         window = windows.whole(image)
         transform, _ = windows.placement(window, size, resize)
         boxes = windows.move(boxes, labels, transform)
         image = tf.ensure_shape(windows.show(image, window, size, resize), (*size, 3))
         targets = {"boxes": boxes, "labels": labels, "image_id": image_id, "transform": transform}
+        if given is not None:
+            targets["proposals"] = windows.move_proposals(regions, window, size, resize)
         return image, {**targets, "difficult": difficult, "crowd": crowd, "area": area}
 
     return make(annotations, example, plan)

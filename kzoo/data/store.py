@@ -50,7 +50,7 @@ class SampleStore:
             ValueError: if the image cannot be read or has not the annotated size, naming it.
         """
         sample = self._samples[int(index)]
-        (image,) = self._memory.get(int(index), lambda: (shrink(_pixels(sample), self._shorter_side),))
+        (image,) = self._memory.get(int(index), lambda: (shrink(pixels_of(sample), self._shorter_side),))
         keep = trainable(sample) if self._training else np.ones(len(sample.labels), bool)
         scale = (np.array(image.shape[1::-1]) / np.array(sample.size[::-1])).astype(np.float32)
         return (
@@ -74,7 +74,7 @@ def trainable(sample: Sample) -> np.ndarray:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & ~sample.crowd
 
 
-def _pixels(sample: Sample) -> np.ndarray:
+def pixels_of(sample: Sample) -> np.ndarray:
     """The image of a sample as RGB uint8 (H, W, 3), from its file or from the pixels that it carries."""
     try:
         if sample.pixels is None:

@@ -6,6 +6,7 @@ from kzoo.metrics.curves import PrecisionRecallCurve, best_f1_threshold, precisi
 from kzoo.metrics.evaluation import evaluate
 from kzoo.metrics.localization import Localization, grade
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
+from kzoo.metrics.proposal_recall import ProposalRecall
 from kzoo.metrics.segmentation import BoundaryF1, MeanIoU
 from kzoo.metrics.worst import ImageErrors, worst_images
 
@@ -18,6 +19,7 @@ __all__ = [
     "MeanAveragePrecision",
     "MeanIoU",
     "PrecisionRecallCurve",
+    "ProposalRecall",
     "best_f1_threshold",
     "evaluate",
     "grade",

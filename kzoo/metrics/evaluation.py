@@ -1,5 +1,6 @@
 """A detector's run over a data set."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ def evaluate(
     that areas are what COCO and VOC mean by them. No image is kept.
 
     Args:
-        detector: whatever has `detect(images)`: a model, or an exported file opened by `kzoo.export.load`.
+        detector: whatever has `detect(images)`: a model, or an exported file opened by `kzoo.export.load`. One whose
+            `detect` takes proposals gets those of the targets, where they have any.
         dataset: an iterable of `(images, targets)` batches (a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list), or
             one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`.
         protocol: "coco", "voc2007" or "voc2010".
@@ -47,7 +49,8 @@ def evaluate(
     for done, batch in enumerate(batches, start=1):
         images, targets = _images_and_targets(batch)
         targets = {key: as_numpy(value) for key, value in targets.items()}
-        found = {key: as_numpy(value) for key, value in detector.detect(images).items()}
+        extra = {"proposals": targets["proposals"]} if "proposals" in targets and takes_proposals(detector) else {}
+        found = {key: as_numpy(value) for key, value in detector.detect(images, **extra).items()}
         metric.update_state(*to_original(targets, found))
         num_images += len(found["labels"])
         if progress is not None:
@@ -58,6 +61,11 @@ def evaluate(
             "tf.data.Dataset or a keras.utils.PyDataset instead."
         )
     return metric.result()
+
+
+def takes_proposals(detector: Any) -> bool:
+    """Does its `detect` take proposals beside the images, as Fast R-CNN's?"""
+    return "proposals" in inspect.signature(detector.detect).parameters
 
 
 def to_original(

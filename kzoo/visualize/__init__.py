@@ -8,6 +8,7 @@ from kzoo.visualize.charts import confusion_matrix, f1_curves, precision_recall,
 from kzoo.visualize.draw import colour, draw_boxes
 from kzoo.visualize.grids import batch_grid, comparison_grid, grid, save
 from kzoo.visualize.labels import best_default_box_iou, label_statistics
+from kzoo.visualize.proposals import draw_proposals, proposal_recall
 
 __all__ = [
     "batch_grid",
@@ -16,10 +17,12 @@ __all__ = [
     "comparison_grid",
     "confusion_matrix",
     "draw_boxes",
+    "draw_proposals",
     "f1_curves",
     "grid",
     "label_statistics",
     "precision_recall",
+    "proposal_recall",
     "save",
     "training_curves",
 ]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from kzoo.data.augment import windows
 from kzoo.data.augment.colour import photometric
 from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
 from kzoo.data.augment.windows import (
@@ -102,13 +103,33 @@ def augment(
         image (height, width, 3) float32 0..255; boxes (N, 4) in its pixels, clipped, objects whose centre left it
         dropped; labels (N,) int32, -1 where padded.
     """
+    nothing = tf.zeros((0, 4))
+    return augment_with_proposals(image, boxes, labels, nothing, seed, names, size, resize)[:3]
+
+
+def augment_with_proposals(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    proposals: tf.Tensor,
+    seed: tf.Tensor,
+    names: Sequence[str],
+    size: tuple[int, int],
+    resize: str = "stretch",
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As `augment`, with proposals (P, 4), padded without area, that move like the objects; they are returned fourth.
+
+    They have no say in what is drawn: image, boxes and labels are those of `augment`.
+    """
 
     def branch(name: str) -> tf.Tensor:
         return tf.random.fold_in(seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
     for name in names:
         if name in SYMMETRIES:
-            image, boxes, labels = SYMMETRIES[name](image, boxes, labels, branch(name))
+            both = tf.concat([boxes, proposals], 0), tf.concat([labels, windows.validity(proposals)], 0)
+            image, both, _ = SYMMETRIES[name](image, *both, branch(name))
+            boxes, proposals = both[: tf.shape(boxes)[0]], both[tf.shape(boxes)[0] :]
     window = whole(image)
     for name in names:
         if name in WINDOWS:
@@ -120,8 +141,9 @@ def augment(
                 pixels = COLOURS[name](pixels, boxes, labels, branch(name))[0]
         return pixels
 
+    proposals = windows.move_proposals(proposals, window, size, resize)
     image, boxes, labels = cut(image, boxes, labels, window, size, resize, recolour)
-    return tf.ensure_shape(image, (*size, 3)), boxes, labels
+    return tf.ensure_shape(image, (*size, 3)), boxes, labels, proposals
 
 
 __all__ = [
@@ -130,6 +152,7 @@ __all__ = [
     "PRESETS",
     "RESIZES",
     "augment",
+    "augment_with_proposals",
     "expand",
     "flip",
     "iou_crop",

@@ -175,6 +175,19 @@ def keep_centred(boxes: tf.Tensor, labels: tf.Tensor, area: tf.Tensor) -> tuple[
     return tf.gather(boxes, order), tf.gather(tf.where(keep, labels, -1), order)
 
 
+def validity(proposals: tf.Tensor) -> tf.Tensor:
+    """Labels of proposals (P, 4) as they are for objects: 0, and -1 for padding, which has no area."""
+    has_area = (proposals[:, 2] > proposals[:, 0]) & (proposals[:, 3] > proposals[:, 1])
+    return tf.where(has_area, 0, -1)
+
+
+def move_proposals(proposals: tf.Tensor, window: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """Proposals (P, 4) as `cut` moves objects: clipped, those whose centre is outside dropped, padding last."""
+    transform, shown = placement(window, size, resize)
+    labels = validity(proposals)
+    return keep_centred(move(proposals, labels, transform), labels, shown)[0]
+
+
 def cut(
     image: tf.Tensor,
     boxes: tf.Tensor,
