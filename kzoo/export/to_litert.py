@@ -12,6 +12,7 @@ import tensorflow as tf
 from kzoo import images as kzoo_images
 from kzoo.export import flatbuffer, mediapipe, metadata, writing
 from kzoo.export.quantize import quantize
+from kzoo.layers.kernels import portable_operators
 from kzoo.messages import unknown_name
 
 FORMS = ("kzoo", "mediapipe")
@@ -85,8 +86,8 @@ def convert(network: keras.Model, size: tuple[int, int]) -> bytes:
     archive = keras.export.ExportArchive()
     archive.track(network)
     spec = tf.TensorSpec((1, *size, 3), tf.float32, name="image")
-    archive.add_endpoint("serve", lambda image: network(image, training=False), [spec])
-    with tempfile.TemporaryDirectory() as folder:
+    with portable_operators(), tempfile.TemporaryDirectory() as folder:
+        archive.add_endpoint("serve", lambda image: network(image, training=False), [spec])
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

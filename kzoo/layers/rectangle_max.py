@@ -1,12 +1,12 @@
 """The maximum of a feature map over many rectangles of cells of any size: the heart of RoI and pyramid pooling.
 
-A table holds, for each pair of powers of two, the maximum over every window of that height and width. Any rectangle is
-the union of four such windows, one in each of its corners, so that its maximum takes four look-ups: the work grows with
-the number of rectangles, not with their area, and no mask is ever made.
+A table holds the maximum over every window whose sides are 1, 3, 7, 15, ... cells. A stretch of n cells is the union of
+two windows at its ends, of the largest such side within n, so that any rectangle is the union of four windows, one in
+each of its corners, and its maximum takes four look-ups: the work grows with the number of rectangles, not with their
+area, and no mask is ever made.
 """
 
 import itertools
-import math
 
 import keras
 import numpy as np
@@ -31,51 +31,50 @@ def rectangle_max(features, top, bottom, left, right, largest: tuple[int, int] |
     _, height, width, channels = features.shape
     if height * width == 0:
         raise ValueError(f"A feature map needs at least one cell. Received shape: {tuple(features.shape)}.")
-    levels = tuple(
-        math.floor(math.log2(max(min(n, size), 1))) + 1
-        for n, size in zip(largest or (height, width), (height, width), strict=True)
-    )
-    rows, columns = levels
+    rows, columns = (_sides(min(n, m)) for n, m in zip((height, width), largest or (height, width), strict=True))
     empty = (bottom <= top) | (right <= left)
     top, bottom, left, right = (ops.where(empty, k, x) for k, x in ((0, top), (1, bottom), (0, left), (1, right)))
-    level_y, level_x = _level(bottom - top, rows), _level(right - left, columns)
-    spans = ops.convert_to_tensor(2 ** np.arange(max(levels)), "int32")
     # The first cells of the four windows: upper left, upper right, lower left, lower right.
-    corners = itertools.product((top, bottom - ops.take(spans, level_y)), (left, right - ops.take(spans, level_x)))
+    high, wide = bottom - top, right - left
+    corners = itertools.product(
+        (top, bottom - _of_side(rows, rows, high)), (left, right - _of_side(columns, columns, wide))
+    )
 
-    starts, widths, cells = _layout(height, width, levels)
+    # In the table the windows stand side by side, row by row: where the right one starts, and how many it has a line.
+    per_column, per_row = (np.array([n - side + 1 for side in s]) for n, s in ((height, rows), (width, columns)))
+    above, before = (np.cumsum([0, *counts[:-1]]) for counts in (per_column, per_row))
+    line = _of_side(columns, per_row, wide)
+    start = _of_side(rows, above * per_row.sum(), high) + _of_side(rows, per_column, high) * _of_side(
+        columns, before, wide
+    )
+    cells = int(per_column.sum() * per_row.sum()) + 1
     images = ops.arange(ops.shape(features)[0], dtype="int32")[:, None]
-    start = ops.take(starts, level_y * columns + level_x)
-    step = ops.take(widths, level_x)
     # The last row of each image's table is for empty rectangles.
-    places = [images * cells + ops.where(empty, cells - 1, start + y * step + x) for y, x in corners]
+    places = [images * cells + ops.where(empty, cells - 1, start + y * line + x) for y, x in corners]
 
     def look_up(table, place):
         return ops.take(ops.reshape(table, (-1, channels)), place, axis=0)
 
     def pooled(features):
-        windows = _windows(features, levels)
+        windows = _windows(features, rows, columns)
         values = _join(windows)
         found = [look_up(values, place) for place in places]
         upper, lower = ops.maximum(found[0], found[1]), ops.maximum(found[2], found[3])
 
         def gradient(*args, upstream=None):
             upstream = ops.cast(args[0] if upstream is None else upstream, "float32")
-            # Which cell of the map each maximum is; small integers, half the memory.
-            dtype = "int16" if height * width < 2**15 else "int32"
-            positions = _join(_positions(windows, dtype), last=height * width)
+            positions = _join(_positions(windows, rows, columns), last=height * width)
             cell = [look_up(positions, place) for place in places]
-            above = ops.where(found[1] > found[0], cell[1], cell[0])
-            below = ops.where(found[3] > found[2], cell[3], cell[2])
-            cell = ops.cast(ops.where(lower > upper, below, above), "int32")
-            # Element by element: fewer additions than rows of the table, in float32 whatever the policy. What comes
-            # from empty rectangles falls into a last cell of each image, which is then cut off.
+            left_of, right_of = (
+                ops.where(found[1] > found[0], cell[1], cell[0]),
+                ops.where(found[3] > found[2], cell[3], cell[2]),
+            )
+            cell = ops.cast(ops.where(lower > upper, right_of, left_of), "int32")
+            # What comes from empty rectangles falls into a last cell of each image, which is then cut off.
             count = height * width + 1
             index = cell * channels + (images[..., None] * (count * channels) + ops.arange(channels, dtype="int32"))
             batch = ops.shape(features)[0]
-            summed = ops.segment_sum(
-                ops.reshape(upstream, (-1,)), ops.reshape(index, (-1,)), batch * (count * channels)
-            )
+            summed = _sum_at(index, upstream, batch * (count * channels))
             summed = ops.reshape(summed, (batch, count, channels))[:, :-1]
             return ops.cast(ops.reshape(summed, ops.shape(features)), features.dtype)
 
@@ -86,54 +85,67 @@ def rectangle_max(features, top, bottom, left, right, largest: tuple[int, int] |
     return ops.custom_gradient(pooled)(features)
 
 
-def _level(size, levels: int):
-    """The exponent of the largest power of two within `size` >= 1, at most levels - 1."""
-    return sum((ops.cast(size >= 2**k, "int32") for k in range(1, levels)), start=ops.zeros_like(size))
+def _sides(largest: int) -> list[int]:
+    """1, 3, 7, ...: the sides of the windows, so that two of one side cover any stretch up to `largest` cells."""
+    sides = [1]
+    while 2 * sides[-1] < largest:
+        sides.append(2 * sides[-1] + 1)
+    return sides
 
 
-def _layout(height: int, width: int, levels: tuple[int, int]):
-    """Where the windows of 2^i x 2^j start in the table, (i, j) row by row; cells a row for each j; its length."""
-    heights, widths = ([n - 2**k + 1 for k in range(count)] for n, count in zip((height, width), levels, strict=True))
-    sizes = [a * b for a, b in itertools.product(heights, widths)]
-    return (
-        ops.convert_to_tensor(np.cumsum([0, *sizes[:-1]]), "int32"),
-        ops.convert_to_tensor(np.array(widths), "int32"),
-        sum(sizes) + 1,
+def _of_side(sides, values, size):
+    """For each of `size` (B, M), the value that belongs to the largest side within it."""
+    steps = zip(sides[1:], values[:-1], values[1:], strict=True)
+    return sum(
+        (ops.cast(size >= side, "int32") * int(after - before) for side, before, after in steps),
+        start=ops.zeros_like(size) + int(values[0]),
     )
 
 
-def _windows(features, levels: tuple[int, int]) -> list[list]:
-    """[i][j]: the maximum over the window of 2^i x 2^j cells at each place, (B, h - 2^i + 1, w - 2^j + 1, C)."""
-    rows, columns = levels
+def _sum_at(index, values, count):
+    """Adds up the values of each index 0..count-1, element by element, in float32: (count,)."""
+    import tensorflow as tf
+
+    # A histogram with weights: several threads, where a sum over segments has one.
+    return tf.raw_ops.Bincount(arr=tf.reshape(index, (-1,)), size=count, weights=tf.reshape(values, (-1,)))
+
+
+def _windows(features, rows: list[int], columns: list[int]) -> list[list]:
+    """[i][j]: the maximum over the window of rows[i] x columns[j] cells at each place."""
     table = [[features]]
-    for j in range(1, columns):
-        left, right = _halves(table[0][j - 1], 2 ** (j - 1), axis=2)
-        table[0].append(ops.maximum(left, right))
-    for i in range(1, rows):
-        halves = [_halves(x, 2 ** (i - 1), axis=1) for x in table[i - 1]]
-        table.append([ops.maximum(above, below) for above, below in halves])
+    for side in columns[:-1]:
+        table[0].append(_largest(*_thirds(table[0][-1], side, axis=2)))
+    for side in rows[:-1]:
+        table.append([_largest(*_thirds(x, side, axis=1)) for x in table[-1]])
     return table
 
 
-def _positions(windows: list[list], dtype: str) -> list[list]:
-    """Like `windows`, but which cell of the map holds the maximum, counted row by row."""
+def _positions(windows: list[list], rows: list[int], columns: list[int]) -> list[list]:
+    """Like `windows`, but which cell of the map holds the maximum, counted row by row; whole numbers in float32."""
     _, height, width, _ = windows[0][0].shape
-    cells = ops.convert_to_tensor(np.arange(height * width).reshape(1, height, width, 1), dtype)
-    table = [[ops.zeros_like(windows[0][0], dtype=dtype) + cells]]
+    cells = ops.convert_to_tensor(np.arange(height * width).reshape(1, height, width, 1), "float32")
+    table = [[ops.zeros_like(windows[0][0], dtype="float32") + cells]]
 
-    def of_larger(values, positions, half, axis):
-        (first, second), (in_first, in_second) = _halves(values, half, axis), _halves(positions, half, axis)
-        return ops.where(second > first, in_second, in_first)
+    def of_largest(values, positions, side, axis):
+        (a, b, c), (in_a, in_b, in_c) = _thirds(values, side, axis), _thirds(positions, side, axis)
+        return ops.where(c > ops.maximum(a, b), in_c, ops.where(b > a, in_b, in_a))
 
-    for j in range(1, len(windows[0])):
-        table[0].append(of_larger(windows[0][j - 1], table[0][j - 1], 2 ** (j - 1), 2))
-    for i in range(1, len(windows)):
-        table.append([of_larger(x, y, 2 ** (i - 1), 1) for x, y in zip(windows[i - 1], table[i - 1], strict=True)])
+    for j, side in enumerate(columns[:-1]):
+        table[0].append(of_largest(windows[0][j], table[0][j], side, 2))
+    for i, side in enumerate(rows[:-1]):
+        table.append([of_largest(x, y, side, 1) for x, y in zip(windows[i], table[i], strict=True)])
     return table
 
 
-def _halves(x, half: int, axis: int):
-    return (x[:, :-half], x[:, half:]) if axis == 1 else (x[:, :, :-half], x[:, :, half:])
+def _thirds(x, side: int, axis: int):
+    """Windows of `side` at k, k + side and k + side + 1, which together cover one of 2 side + 1."""
+    if axis == 1:
+        return x[:, : -side - 1], x[:, side:-1], x[:, side + 1 :]
+    return x[:, :, : -side - 1], x[:, :, side:-1], x[:, :, side + 1 :]
+
+
+def _largest(a, b, c):
+    return ops.maximum(ops.maximum(a, b), c)
 
 
 def _join(windows: list[list], last: int = 0):

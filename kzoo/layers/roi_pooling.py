@@ -64,7 +64,12 @@ class RoIPooling(keras.layers.Layer):
         index = ops.arange(self.pool_size, dtype="int32")
         first = low + index * size // self.pool_size
         end = low + ((index + 1) * size + self.pool_size - 1) // self.pool_size
-        return ops.clip(first, 0, cells), ops.clip(end, 0, cells)
+
+        def cut(x):
+            # No `clip`: LiteRT's converter would take one to 0..6 for a ReLU6, which has no integers.
+            return ops.where(x > cells, cells, ops.maximum(x, 0))
+
+        return cut(first), cut(end)
 
     def compute_output_shape(self, features_shape, rois_shape=None):
         return (rois_shape[0], rois_shape[1], self.pool_size, self.pool_size, features_shape[-1])

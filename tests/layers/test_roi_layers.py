@@ -81,11 +81,12 @@ def test_halves_are_rounded_away_from_zero():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(rounded), [-3, -2, -1, 0, 0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(("p", "samples", "size"), [(7, 2, (9, 13)), (2, 3, (1, 5)), (1, 1, (4, 4))])
-def test_roi_align_averages_bilinear_samples(p, samples, size):
+def test_roi_align_averages_bilinear_samples(p, samples, size, fused):
     features, rois = scene(size=size)
     upstream = np.random.default_rng(1).normal(size=(2, rois.shape[1], p, p, 3)).astype("float32")
-    layer = RoIAlign(p, samples)
+    layer = RoIAlign(p, samples, fused)
     value, gradient = reference.value_and_gradient(lambda x: layer(x, rois, stride=STRIDE), features, upstream)
     expected, expected_gradient = reference.roi_align(features, rois, STRIDE, p, samples, upstream)
     np.testing.assert_allclose(value, expected, atol=2e-5)
@@ -99,24 +100,44 @@ def test_roi_align_is_exact_on_a_slope():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(value)[0, 0, 0, :, 0], [5.5, 9.5], rtol=1e-6)
 
 
-def test_each_region_is_pooled_from_the_level_of_its_size():
+@pytest.mark.parametrize("fused", [True, False])
+def test_each_region_is_pooled_from_the_level_of_its_size(fused):
     rng = np.random.default_rng(5)
     maps = [rng.normal(size=(1, 512 // 2**level, 512 // 2**level, 3)).astype("float32") for level in (2, 3, 4, 5)]
     rois = [[10, 10, 90, 70], [5, 5, 117, 117], [0, 100, 256, 300], [0, 0, 448, 448], [-2e3, 0, 2e3, 2e3]]
     rois = np.array([rois], "float32")
-    layer = PyramidRoIAlign()
+    layer = PyramidRoIAlign(fused=fused)
     pooled = keras.ops.convert_to_numpy(layer(maps, rois))
     for r, level in enumerate((2, 3, 4, 5, 5)):  # sqrt(w h) is 69, 112, 226, 448 and more: FPN, equation 1
         alone = RoIAlign(7)(maps[level - 2], rois[:, r : r + 1], stride=2**level)
         np.testing.assert_allclose(pooled[:, r : r + 1], alone, atol=1e-5)
     assert PyramidRoIAlign.from_config(layer.get_config()).get_config() == layer.get_config()
-    half = PyramidRoIAlign(dtype="mixed_float16")(maps, rois)
+    half = PyramidRoIAlign(fused=fused, dtype="mixed_float16")(maps, rois)
     assert keras.backend.standardize_dtype(half.dtype) == "float16"
     np.testing.assert_allclose(keras.ops.convert_to_numpy(half), pooled, atol=1e-2)
     inputs = [keras.Input(x.shape[1:]) for x in maps], keras.Input((5, 4))
     assert layer(*inputs).shape == (None, 5, 7, 7, 3)
     with pytest.raises(ValueError, match="Expected 4 maps"):
         layer(maps[:2], rois)
+
+
+def test_the_pyramid_of_regions_sends_the_same_gradient_whichever_way_it_is_computed():
+    rng = np.random.default_rng(6)
+    maps = [rng.normal(size=(2, n, n, 3)).astype("float32") for n in (16, 8)]
+    rois = np.array([[[4, 4, 40, 36], [0, 0, 60, 64]], [[8, 8, 24, 24], [0, 0, 0, 0]]], "float32")
+    upstream = rng.normal(size=(2, 2, 7, 7, 3)).astype("float32")
+    layers = [PyramidRoIAlign((2, 3), canonical_size=40, canonical_level=3, fused=fused) for fused in (True, False)]
+    for k in range(2):
+
+        def pooled(x, layer, k=k):
+            return layer([x, maps[1]] if k == 0 else [maps[0], x], rois)
+
+        fused, plain = (
+            reference.value_and_gradient(lambda x, layer=layer: pooled(x, layer), maps[k], upstream) for layer in layers
+        )
+        np.testing.assert_allclose(fused[0], plain[0], atol=1e-5)
+        np.testing.assert_allclose(fused[1], plain[1], atol=1e-5)
+        assert np.abs(plain[1]).max() > 0.01
 
 
 def test_spatial_pyramid_pooling_follows_the_papers_windows():

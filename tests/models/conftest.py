@@ -61,6 +61,11 @@ def check_detector() -> Callable:
     return check
 
 
+def _compile(model, optimizer):
+    model.compile(optimizer)
+    model.optimizer.build(model.trainable_variables)  # or the first step would be traced twice
+
+
 def _a_step_lowers_the_loss_under_mixed_precision(make, images, targets):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -70,14 +75,14 @@ def _a_step_lowers_the_loss_under_mixed_precision(make, images, targets):
     finally:
         keras.config.set_dtype_policy(before)
     assert {keras.backend.standardize_dtype(x.dtype) for x in model.output.values()} == {"float32"}
-    model.compile(keras.optimizers.Adam(1e-3))
+    _compile(model, keras.optimizers.Adam(1e-3))
     losses = [model.train_on_batch(images, targets, return_dict=True) for _ in range(4)]
     assert losses[-1]["loss"] < losses[0]["loss"]
     np.testing.assert_allclose(losses[0]["loss"], sum(losses[0][name] for name in model.loss_names), rtol=1e-3)
 
 
 def _images_without_objects_leave_finite_weights(model, images, targets):
-    model.compile(keras.optimizers.SGD(1e-3))
+    _compile(model, keras.optimizers.SGD(1e-3))
     for empty in (
         {**targets, "labels": np.full_like(targets["labels"], -1)},
         {"boxes": np.zeros((2, 0, 4), "float32"), "labels": np.zeros((2, 0), "int32")},
@@ -89,7 +94,7 @@ def _images_without_objects_leave_finite_weights(model, images, targets):
 
 
 def _a_saved_model_detects_the_same_and_goes_on_training(model, images, targets, folder):
-    model.compile(keras.optimizers.Adam(1e-3))
+    _compile(model, keras.optimizers.Adam(1e-3))
     model.train_on_batch(images, targets)
     before = model.detect(images)
     model.save(folder / "model.keras")
@@ -117,7 +122,7 @@ def overfit() -> Callable:
     """Returns a function: trains a model on a few images and returns the mAP@0.5 on them."""
 
     def run(model, images, targets, epochs: int, rate: float) -> float:
-        model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, epochs)))
+        _compile(model, keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, epochs)))
         model.fit(images, targets, batch_size=len(images), epochs=epochs, verbose=0)
         metric = kzoo.metrics.MeanAveragePrecision(protocol="coco")
         metric.update_state(targets, model.detect(images))
