@@ -65,26 +65,30 @@ async function find() {
 
 /** Hues a golden angle apart, as the other clients have them. */
 function colour(label) {
-  return `hsl(${(360 * ((0.02 + label * 0.381966) % 1)).toFixed(0)} 85% 55%)`;
+  return `hsl(${(360 * ((0.02 + label * 0.381966) % 1)).toFixed(0)} 85% 65%)`;
 }
 
 function draw() {
   const {source, image, found, model} = state;
   if (!source || !found) return;
-  canvas.width = image.width;
-  canvas.height = image.height;
-  context.drawImage(source, 0, 0, image.width, image.height);
-  if (found.detections) drawBoxes(found.detections.filter((one) => one.score >= Number(score.value)), model);
+  const zoom = Math.max(1, Math.floor(640 / Math.max(image.width, image.height))); // lines and names stay readable
+  canvas.width = image.width * zoom;
+  canvas.height = image.height * zoom;
+  context.drawImage(source, 0, 0, canvas.width, canvas.height);
+  if (found.detections) drawBoxes(found.detections.filter((one) => one.score >= Number(score.value)), model, zoom);
   else drawMask(found, model);
 }
 
-function drawBoxes(detections, model) {
-  const unit = Math.max(1, Math.max(canvas.width, canvas.height) / 640);
-  context.lineWidth = 2 * unit;
+function drawBoxes(detections, model, zoom) {
+  const unit = Math.max(canvas.width, canvas.height) / 640;
   context.font = `${14 * unit}px system-ui, sans-serif`;
   context.textBaseline = "bottom";
   for (const {box, label, score: value} of [...detections].reverse()) {
-    const [x1, y1, x2, y2] = box;
+    const [x1, y1, x2, y2] = box.map((side) => side * zoom);
+    context.lineWidth = 5 * unit; // a dark rim, for pictures of the same colour
+    context.strokeStyle = "#0008";
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    context.lineWidth = 2 * unit;
     context.strokeStyle = context.fillStyle = colour(label);
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     const text = `${model.name(label)} ${value.toFixed(2)}`;
@@ -97,18 +101,20 @@ function drawBoxes(detections, model) {
 }
 
 function drawMask(found, model) {
-  const pixels = context.getImageData(0, 0, found.width, found.height);
-  const counts = new Map();
+  const layer = new OffscreenCanvas(found.width, found.height);
+  const tint = new ImageData(found.width, found.height);
   const colours = new Map();
-  for (let i = 0; i < found.labels.length; i++) {
-    const label = found.labels[i];
+  const counts = new Map();
+  found.labels.forEach((label, i) => {
     counts.set(label, (counts.get(label) ?? 0) + 1);
     if (!colours.has(label)) colours.set(label, rgb(colour(label)));
-    for (let c = 0; c < 3; c++) {
-      pixels.data[4 * i + c] = 0.55 * pixels.data[4 * i + c] + 0.45 * colours.get(label)[c];
-    }
-  }
-  context.putImageData(pixels, 0, 0);
+    tint.data.set(colours.get(label), 4 * i);
+    tint.data[4 * i + 3] = 115; // 45 %
+  });
+  layer.getContext("2d").putImageData(tint, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(layer, 0, 0, canvas.width, canvas.height);
+  context.imageSmoothingEnabled = true;
   const rows = [...counts].sort((a, b) => b[1] - a[1]);
   list(rows.map(([label, n]) => [label, model.name(label), `${((100 * n) / found.labels.length).toFixed(1)} %`]));
 }

@@ -22,7 +22,14 @@ def inference_model(model) -> keras.Model:
             "then export it under KERAS_BACKEND=tensorflow."
         )
     model = as_float32(model)
-    return model.inference_model() if hasattr(model, "inference_model") else model
+    network = model.inference_model() if hasattr(model, "inference_model") else model
+    if len(network.inputs) > 1:
+        wanted = " and ".join(one.name for one in network.inputs)
+        raise ValueError(
+            f"{model.name} wants {wanted}, and an exported file takes an image alone. A model that makes its own "
+            "proposals, as faster_rcnn does, can be exported."
+        )
+    return network
 
 
 def as_float32(model):

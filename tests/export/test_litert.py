@@ -135,6 +135,16 @@ def test_a_wrong_file_name_is_refused(model, tmp_path):
         export.litert(model, tmp_path / "b.tflite")
 
 
+def test_a_model_that_wants_more_than_an_image_is_refused(tmp_path):
+    model = models.create("fast_rcnn", 2, image_size=64, backbone="tiny", width=0.25, max_proposals=8)
+    for write in (export.saved_model, export.litert):
+        with pytest.raises(
+            ValueError, match="fast_rcnn wants image and proposals, and an exported file takes an image"
+        ):
+            write(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_without_a_fixed_size_is_refused(tmp_path):
     image = keras.Input((None, None, 3))
     with pytest.raises(ValueError, match="no fixed input size"):

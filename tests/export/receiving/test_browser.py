@@ -127,19 +127,41 @@ def test_a_segmenter_labels_what_python_labels(browser, address, exported, pictu
         assert (labels == expected["labels"]).mean() > 0.9999  # two classes may be equal to the last bit
 
 
-def test_the_picture_shows_the_boxes_and_the_list_their_names(browser, address, pictures):
-    look(browser, address, "detector.tflite", pictures[1:2], 1)
-    words = browser.execute_script("return [...document.querySelectorAll('#found li')].map((li) => li.textContent)")
-    assert sorted(word[:3] for word in words) == ["blå", "red"]
-    drawn = browser.execute_script(
-        "const canvas = document.getElementById('picture');"
-        "return [canvas.width, canvas.height, [...canvas.getContext('2d').getImageData(0, 0, 200, 150).data]]"
+def test_the_picture_shows_the_boxes_in_the_colours_of_the_list(browser, address, pictures):
+    (page,) = look(browser, address, "detector.tflite", pictures[1:2], 1)
+    listed = browser.execute_script(
+        "return [...document.querySelectorAll('#found li')].map("
+        "  (li) => [li.textContent, getComputedStyle(li.firstChild).backgroundColor])"
     )
-    assert drawn[:2] == [200, 150]
-    before = np.asarray(Image.open(pictures[1]).convert("RGB"), int)
-    after = np.array(drawn[2]).reshape(150, 200, 4)[..., :3]
-    changed = (np.abs(before - after).max(-1) > 8).mean()
-    assert 0.01 < changed < 0.3
+    assert sorted(text[:3] for text, _ in listed) == ["blå", "red"]
+    (width, height), *edges = browser.execute_script(
+        "const canvas = document.getElementById('picture'), zoom = canvas.width / 200;"
+        "return [[canvas.width, canvas.height], ...arguments[0].map(({box: [x1, y1, , y2]}) =>"
+        "  [...canvas.getContext('2d').getImageData(x1 * zoom, (y1 + y2) / 2 * zoom, 1, 1).data])]",
+        page["detections"][:2],
+    )
+    assert width * 150 == height * 200  # enlarged, so that names can be read
+    colours = [[float(part) for part in colour[4:-1].split(",")] for _, colour in listed]
+    np.testing.assert_allclose([edge[:3] for edge in edges], colours, atol=25)  # lines are smoothed between pixels
+
+
+def test_a_mask_is_laid_over_the_picture(browser, address, pictures):
+    (page,) = look(browser, address, "segmenter.tflite", pictures[1:2], 1)
+    listed = dict(
+        browser.execute_script(
+            "return [...document.querySelectorAll('#found li')].map((li) =>"
+            "  [li.children[1].textContent, getComputedStyle(li.firstChild).backgroundColor])"
+        )
+    )
+    assert listed.keys() == {"floor", "red", "blå"}
+    before = np.asarray(Image.open(pictures[1]).convert("RGB"), float)
+    name = ["floor", "red", "blå"][page["labels"][75 * 200 + 100]]
+    tint = [float(part) for part in listed[name][4:-1].split(",")]
+    pixel = browser.execute_script(
+        "const canvas = document.getElementById('picture'), zoom = canvas.width / 200;"
+        "return [...canvas.getContext('2d').getImageData(100.5 * zoom, 75.5 * zoom, 1, 1).data]"
+    )
+    np.testing.assert_allclose(pixel[:3], 0.55 * before[75, 100] + 0.45 * np.array(tint), atol=6)
 
 
 def test_what_is_no_image_is_said_in_one_line_and_the_page_goes_on(browser, address, pictures, tmp_path):
