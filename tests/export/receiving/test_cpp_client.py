@@ -23,7 +23,7 @@ def run(tmp_path_factory):
             pytest.skip(f"{tool} is not installed")
     build = tmp_path_factory.mktemp("cpp")
     configure = ["cmake", "-S", FOLDER, "-B", build, f"-DPython3_EXECUTABLE={sys.executable}"]
-    done = subprocess.run([str(part) for part in configure], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(part) for part in configure], capture_output=True, text=True, timeout=180)
     if "No stb_image.h" in done.stderr:
         pytest.skip("stb_image.h is not installed (apt-get install libstb-dev)")
     assert done.returncode == 0, done.stderr
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
     def run(*arguments):
         command = [str(one) for one in (build / "kzoo_lite", *arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
     return run
 

@@ -54,7 +54,7 @@ def test_the_command_runs_alone_with_neither_kzoo_nor_tensorflow_and_draws(expor
     model, picture = exported / "detector.tflite", pictures[0]
     arguments = [model, picture, tmp_path / "broken.png", "--output", "drawn", "--json", "--score", "0.5"]
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=180, check=True)
     line, exit_code, heavy = done.stdout.splitlines()
     assert heavy == "[]"
     assert exit_code == "1"
@@ -100,7 +100,7 @@ def test_a_film_is_drawn_frame_by_frame(exported, tmp_path):
     film.release()
     arguments = [exported / "segmenter.tflite", tmp_path / "in.avi", "--output", tmp_path / "out.avi"]
     command = [sys.executable, FOLDER / "video.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     assert done.stdout.startswith("3 frames")
     drawn = cv2.VideoCapture(str(tmp_path / "out.avi"))
     assert int(drawn.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
