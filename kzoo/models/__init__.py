@@ -2,6 +2,9 @@
 
 import inspect
 import typing
+from pathlib import Path
+
+import keras
 
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector
@@ -54,7 +57,10 @@ _FACTS = {
     "fcn8s": {"paper": _FCN_PAPER, "scores": {}},
     "localizer": {"paper": "classification + localization on AlexNet (Krizhevsky et al., NIPS 2012)", "scores": {}},
     "retinanet": {"paper": "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017", "scores": {}},
-    "ssd": {"paper": _SSD_PAPER, "scores": {}},
+    "ssd": {
+        "paper": _SSD_PAPER,
+        "scores": {"BCCD, MobileNet at 384 x 512, COCO mAP": 0.609, "digits, tiny at 160 x 160, COCO mAP": 0.730},
+    },
     "ssd300": {"paper": _SSD_PAPER, "scores": {}},
     "ssd512": {"paper": _SSD_PAPER, "scores": {}},
     "unet": {
@@ -85,6 +91,22 @@ def create(name: str, num_classes: int, **kwargs) -> Detector | Segmenter:
         if key not in valid:
             raise ValueError(unknown_name(f"argument of {name}", key, valid))
     return _MODELS[name](num_classes, **kwargs)
+
+
+def load(path: str | Path) -> Detector | Segmenter:
+    """Loads a model of the zoo that `model.save("model.keras")` wrote, compiled as it was saved.
+
+    The same as `keras.models.load_model`, which knows the zoo only once this module is imported.
+
+    Raises:
+        ValueError: if the file is missing or holds something else.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file. Give a .keras file, as model.save writes it.")
+    model = keras.models.load_model(path)
+    if not isinstance(model, Detector | Segmenter):
+        raise ValueError(f"{path}: holds a {type(model).__name__}, which is no model of kzoo.")
+    return model
 
 
 def arguments(name: str) -> list[str]:
@@ -121,5 +143,6 @@ __all__ = [
     "UNet",
     "create",
     "info",
+    "load",
     "names",
 ]

@@ -141,12 +141,21 @@ def test_a_saved_model_detects_the_same_and_goes_on_training(small, tmp_path):
     small.train_on_batch(images, targets)
     before = small.detect(images)
     small.save(tmp_path / "ssd.keras")
-    loaded = keras.models.load_model(tmp_path / "ssd.keras")
+    loaded = kzoo.models.load(tmp_path / "ssd.keras")
     for key, value in loaded.detect(images).items():
         np.testing.assert_array_equal(value, before[key])
     assert loaded.class_names == ["a", "b", "c"]
     assert int(loaded.optimizer.iterations) == 1
     assert loaded.get_config() == small.get_config()
+
+
+def test_loading_anything_else_names_the_fault(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        kzoo.models.load(tmp_path / "missing.keras")
+    x = keras.Input((2,))
+    keras.Model(x, keras.layers.Dense(1)(x)).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="is no model of kzoo"):
+        kzoo.models.load(tmp_path / "other.keras")
 
 
 def test_a_model_with_a_backbone_of_ones_own_is_saved_whole(tmp_path):
