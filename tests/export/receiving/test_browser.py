@@ -33,7 +33,13 @@ def address(exported, tmp_path_factory):
         done = subprocess.run(command, cwd=site, capture_output=True, text=True, timeout=300)
         if done.returncode:
             pytest.skip(f"npm cannot install LiteRT.js here: {done.stderr.strip()[-200:]}")
-    command = ["npm", "start", "--silent", "--", str(exported), "--port", "0"]
+    command = [
+        "node",
+        "serve.mjs",
+        str(exported),
+        "--port",
+        "0",
+    ]  # what `npm start` runs; but npm ends without ending it
     with subprocess.Popen(command, cwd=site, stdout=subprocess.PIPE, text=True) as process:
         yield process.stdout.readline().strip()
         process.terminate()
