@@ -22,8 +22,10 @@ class Network(keras.Model):
         image_size: (height, width) that the network sees.
         num_classes: how many classes there are.
         class_names: what the labels 0..num_classes-1 mean, or None.
+        extra_targets: what training needs beside boxes and labels: "proposals" (Fast R-CNN).
     """
 
+    extra_targets: tuple[str, ...] = ()
     loss_names: tuple[str, ...] = ()
     _backbone: str | keras.Model | None = None
 
@@ -126,17 +128,22 @@ class Detector(Network):
             {"boxes": (B, K, 4) xyxy pixels of the given images, "labels": (B, K) -1 where empty, "scores": (B, K),
             "num_detections": (B,)}, best first.
         """
+        images, scale = self._fitted(images)
+        starts = range(0, max(len(images), 1), batch_size)
+        parts = [self.infer(images[start : start + batch_size]) for start in starts]
+        found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        found["boxes"] = found["boxes"] * scale
+        return found
+
+    def _fitted(self, images) -> tuple[np.ndarray, np.ndarray]:
+        """Images in the network's size, and what brings its boxes back to their own."""
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.")
         height, width = self.image_size
         scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
         images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
-        starts = range(0, max(len(images), 1), batch_size)
-        parts = [self.infer(images[start : start + batch_size]) for start in starts]
-        found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        found["boxes"] = found["boxes"] * scale
-        return found
+        return images, scale
 
 
 def checked_size(image_size: int | Sequence[int], num_classes: int) -> tuple[int, int]:

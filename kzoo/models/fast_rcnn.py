@@ -16,7 +16,6 @@ from keras import layers, ops
 
 from kzoo import backbones
 from kzoo import boxes as box_ops
-from kzoo import images as image_ops
 from kzoo.layers import BoxDecoder, NonMaxSuppression, RoIPooling
 from kzoo.models import region_head
 from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile
@@ -51,6 +50,8 @@ class FastRCNN(Detector):
     Outputs:
         {"C4": (B, h, w, C)} float32, the map that regions are pooled from.
     """
+
+    extra_targets = ("proposals",)
 
     def __init__(
         self,
@@ -155,17 +156,13 @@ class FastRCNN(Detector):
         Returns:
             as `Detector.detect`.
         """
-        images, proposals = np.asarray(images), np.asarray(proposals, "float32")
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.")
+        images, scale = self._fitted(images)
+        proposals = np.asarray(proposals, "float32")
         if proposals.ndim != 3 or len(proposals) != len(images) or proposals.shape[-1] != 4:
             raise ValueError(f"proposals must be ({len(images)}, P, 4), as the images. Received: {proposals.shape}.")
-        height, width = self.image_size
-        scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
         regions = np.zeros((len(images), self.max_proposals, 4), "float32")
         given = proposals[:, : self.max_proposals] / scale
         regions[:, : given.shape[1]] = box_ops.clip(given, self.image_size)
-        images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
         starts = range(0, max(len(images), 1), batch_size)
         parts = [self._find(images[i : i + batch_size], regions[i : i + batch_size]) for i in starts]
         found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

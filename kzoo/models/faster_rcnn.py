@@ -183,6 +183,11 @@ class FasterRCNN(Detector):
         if paper and str(weights) == "imagenet":
             region_head.take_over_fully_connected(self.head, keras.applications.VGG16(weights="imagenet"))
 
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        if isinstance(self.pooling, PyramidRoIAlign):
+            self.pooling.align.fused = False if self.jit_compile else None  # XLA lacks the fused kernel
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # The second stage runs in the loss, and its dropout has to know.
         return super().compute_loss(x, y, {**y_pred, "training": training}, sample_weight, training)
@@ -206,6 +211,23 @@ class FasterRCNN(Detector):
         regions = self.test_proposals(raw["objectness"], raw["deltas"], self.anchors)
         found = self.head(self._pool(raw, regions))
         return region_head.region_detections(found, regions, self.box_decoder, self.nms, self.image_size)
+
+    def propose(self, images, count: int = 100) -> dict[str, np.ndarray]:
+        """What the first stage says of images (B, H, W, 3), for pictures and to measure its recall.
+
+        Returns:
+            {"anchors": (B, count, 4) of the highest objectness, before they move, "anchor_scores": (B, count) in 0..1,
+            "proposals": (B, P, 4)}, xyxy pixels of the given images, best first; proposals padded with zeros.
+        """
+        shown, scale = self._fitted(images)
+        raw = self(shown.astype("float32"), training=False)
+        scores, index = ops.top_k(ops.sigmoid(raw["objectness"]), min(count, len(self.anchors)))
+        regions = self.test_proposals(raw["objectness"], raw["deltas"], self.anchors)
+        return {
+            "anchors": self.anchors[ops.convert_to_numpy(index)] * scale,
+            "anchor_scores": ops.convert_to_numpy(scores),
+            "proposals": ops.convert_to_numpy(regions) * scale,
+        }
 
     def _proposal_losses(self, targets, raw) -> dict:
         """1/N (sum Lcls + sum p* Lreg) over the N anchors drawn (section 3.1.2, equation 1, normalised as the code)."""

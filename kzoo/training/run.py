@@ -81,6 +81,7 @@ def train(
         network = model
     else:
         network = create(config, getattr(source.dataset, "class_names", None), size, partial(_say, console))
+    _require_targets(network, source)
     run = new_folder(config.run_dir, config.name or config.model)
     config.save(run.folder / CONFIG)
     write_json(run.folder / ENVIRONMENT, environment())
@@ -93,6 +94,19 @@ def train(
         if warning:
             _warn(console, warning)
     return _fit(run, config, State(seed=config.seed, steps=source.steps), network, source, val, callbacks, console)
+
+
+def _require_targets(network: keras.Model, source: Source) -> None:
+    """Before anything is written: does the data carry what the network trains on?"""
+    spec = getattr(source.dataset, "element_spec", None)
+    if spec is None:  # a PyDataset does not say
+        return
+    for key in getattr(network, "extra_targets", ()):
+        if key not in spec[1]:
+            raise ValueError(
+                f"{network.name} trains on {key}, and the data has none: run recipes/fast_rcnn.py, give "
+                f'kzoo.training.train a kzoo.data.load(..., {key}="fast"), or take faster_rcnn, which needs none.'
+            )
 
 
 def _resume(resume, model, data, validation, callbacks, console, settings) -> Run:

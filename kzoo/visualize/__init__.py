@@ -8,7 +8,7 @@ from kzoo.visualize.charts import confusion_matrix, f1_curves, precision_recall,
 from kzoo.visualize.draw import colour, draw_boxes
 from kzoo.visualize.grids import batch_grid, comparison_grid, grid, save
 from kzoo.visualize.labels import best_default_box_iou, label_statistics
-from kzoo.visualize.proposals import draw_proposals, proposal_recall
+from kzoo.visualize.proposals import draw_proposals, proposal_recall, region_stages
 
 __all__ = [
     "batch_grid",
@@ -23,6 +23,7 @@ __all__ = [
     "label_statistics",
     "precision_recall",
     "proposal_recall",
+    "region_stages",
     "save",
     "training_curves",
 ]

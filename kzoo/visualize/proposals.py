@@ -1,6 +1,6 @@
-"""Pictures of region proposals: the ones that fit the objects, and recall."""
+"""Pictures of region proposals: the ones that fit the objects, recall, and the stages of a two-stage detector."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from kzoo import boxes as box_ops
 from kzoo.visualize.draw import draw_boxes
 from kzoo.visualize.figures import class_colour, figure, write
+from kzoo.visualize.grids import grid
 
 
 def proposal_recall(result: Mapping[str, Any], path: str | Path) -> Path:
@@ -54,3 +55,36 @@ def draw_proposals(
         return picture
     chosen = proposals[overlap.argmax(axis=1)[fits]]
     return draw_boxes(picture, chosen, np.full(len(chosen), 3), best[fits], ["", "", "", "IoU"])
+
+
+def region_stages(
+    images: np.ndarray,
+    proposed: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    class_names: Sequence[str] | None = None,
+    count: int = 40,
+    score_threshold: float = 0.5,
+    cell: int = 480,
+) -> np.ndarray:
+    """Draws how a two-stage detector comes to its boxes: the best anchors, the proposals, the detections; a row each.
+
+    Args:
+        images: (B, H, W, 3), values 0..255.
+        proposed: what `FasterRCNN.propose(images)` returned: "anchors", "anchor_scores" and "proposals".
+        found: what `detect(images)` returned.
+        class_names: names by class id.
+        count: how many anchors and how many proposals to draw, best first.
+        score_threshold: detections that score less are not drawn.
+        cell: side of a picture, pixels.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    pictures = []
+    for i, image in enumerate(images):
+        for boxes in (proposed["anchors"][i], proposed["proposals"][i]):
+            shown = boxes[box_ops.area(boxes) > 0][:count]
+            pictures.append(draw_boxes(image, shown, np.full(len(shown), 3), None, [""] * 4))
+        parts = (found[key][i] for key in ("boxes", "labels", "scores"))
+        pictures.append(draw_boxes(image, *parts, class_names, score_threshold=score_threshold))
+    return grid(pictures, columns=3, cell=cell, header=["best anchors", "proposals", "detections"])
