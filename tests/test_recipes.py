@@ -48,6 +48,7 @@ def test_faster_rcnn_trains_exports_and_scores_any_folder(data, tmp_path):
     assert all(Path(f"{output}{end}").is_file() for end in (".keras", ".jpg", "_float32.tflite", "_int8.tflite"))
 
 
+@pytest.mark.slow
 def test_faster_rcnn_follows_the_papers_schedule(data, tmp_path):
     command = f"--paper --data {data} --steps 2 --width 0.05 --weights none --image-size 64 96 --protocol voc2007"
     result = recipe("faster_rcnn").main([*command.split(), "--output", str(tmp_path / "m")])["keras"]
@@ -55,7 +56,13 @@ def test_faster_rcnn_follows_the_papers_schedule(data, tmp_path):
     assert set(result["per_class"]) == {"bright", "dark"}
 
 
-@pytest.mark.parametrize("schedule", ["--paper --steps 2 --width 0.05 --weights none", "--epochs 1 --backbone tiny"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "--epochs 1 --backbone tiny",
+        pytest.param("--paper --steps 2 --width 0.05 --weights none", marks=pytest.mark.slow),
+    ],
+)
 def test_fast_rcnn_trains_on_proposals_of_a_file(data, tmp_path, schedule):
     proposals = {str(i): np.array([[4, 4, 28, 28], [30, 10, 60, 50]], "float32") for i in range(6)}
     np.savez(tmp_path / "proposals.npz", **proposals)

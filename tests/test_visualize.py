@@ -250,3 +250,15 @@ def test_a_picture_is_saved_with_its_folder(tmp_path, suffix):
     path = visualize.save(grey(), tmp_path / "a" / f"b{suffix}")
     with Image.open(path) as image:
         assert image.size == (160, 120)
+
+
+def test_the_stages_of_a_two_stage_detector_stand_side_by_side():
+    boxes = np.array([[[10, 10, 60, 50], [0, 0, 0, 0]]], "float32")
+    proposed = {"anchors": boxes + 2, "anchor_scores": np.ones((1, 2)), "proposals": boxes}
+    found = {"boxes": boxes, "labels": np.array([[0, -1]]), "scores": np.array([[0.9, 0.0]])}
+    image = grey(120, 160)
+    picture = visualize.region_stages(image[None], proposed, found, ["cell"], cell=160)
+    columns = np.array_split(picture, 3, axis=1)
+    assert all((column == visualize.colour(3)).all(-1).any() for column in columns[:2])
+    assert (columns[2] == visualize.colour(0)).all(-1).any()
+    assert not (columns[2] == visualize.colour(3)).all(-1).any()

@@ -85,3 +85,13 @@ def test_mixed_precision_takes_a_step(rectangles):
     logs = model.train_on_batch(images, {**targets, "proposals": proposals_near(targets)}, return_dict=True)
     assert np.isfinite(logs["loss"])
     assert model.detect(images, proposals_near(targets))["boxes"].dtype == np.float32
+
+
+def test_training_without_proposals_says_what_to_do(rectangles, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    import kzoo.training
+
+    data = tf.data.Dataset.from_tensor_slices(rectangles(count=2, size=SIZE)).batch(2)
+    with pytest.raises(ValueError, match=r"trains on proposals, and the data has none: run recipes/fast_rcnn\.py"):
+        kzoo.training.train(small(), data, quiet=True, run_dir=str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()

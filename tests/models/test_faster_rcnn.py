@@ -213,6 +213,23 @@ def test_what_holds_for_every_detector(check_detector, random_batch, tmp_path, b
     check_detector(lambda: small(backbone), random_batch, tmp_path)
 
 
+def test_the_first_stage_shows_what_it_proposes(modern):
+    images = np.random.default_rng(0).uniform(0, 255, (2, *SIZE, 3)).astype("uint8")
+    proposed = modern.propose(images, count=10)
+    assert proposed["anchors"].shape == (2, 10, 4)
+
+    def are_anchors(boxes):
+        return all((modern.anchors == box).all(1).any() for box in boxes.reshape(-1, 4))
+
+    assert are_anchors(proposed["anchors"])
+    assert (np.diff(proposed["anchor_scores"]) <= 0).all()
+    assert proposed["proposals"].shape == (2, 20, 4)
+    assert proposed["proposals"].min() >= 0
+    assert (proposed["proposals"] <= np.array([SIZE[1], SIZE[0]] * 2)).all()
+    doubled = modern.propose(images.repeat(2, axis=1).repeat(2, axis=2), count=10)
+    assert are_anchors(doubled["anchors"] / 2)
+
+
 def test_both_stages_learn(modern, random_batch):
     images, targets = random_batch(size=SIZE)
     modern.compile(keras.optimizers.SGD(0.01))
@@ -277,3 +294,17 @@ def test_one_litert_file_holds_both_stages(rectangles, tmp_path, backbone, quant
         found, expected = kzoo.export.load(path).detect(images), model.detect(images)
         assert (found["num_detections"] > 0).all()
         assert np.abs(np.sort(found["scores"])[:, -1] - np.sort(expected["scores"])[:, -1]).max() < 0.2
+
+
+@pytest.mark.slow
+def test_a_saved_model_holds_both_stages(rectangles, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("export needs the TensorFlow backend")
+    import kzoo.export
+
+    model, images = outspoken("tiny"), rectangles(count=4, size=SIZE)[0]
+    folder = kzoo.export.saved_model(model, tmp_path / "saved")
+    result = kzoo.export.verify(folder, model, images, min_score=0.5)
+    assert result["detections"] >= 10
+    assert result["label_agreement"] == 1.0
+    assert result["max_box_error_px"] < 0.05
