@@ -140,8 +140,9 @@ def pad_to_multiple(images, stride: int):
 
 
 def crop_to(x, size: tuple[int, int], start: tuple[int, int] = (0, 0), name: str | None = None):
-    """`size` = (height, width) of a map, from `start` = (row, column) on."""
+    """`size` = (height, width) of a map, from `start` = (row, column) on, in the map's own dtype under any policy."""
     ends = [have - first - want for have, first, want in zip(x.shape[1:3], start, size, strict=True)]
     if not any([*start, *ends]):
         return x
-    return layers.Cropping2D(tuple(zip(start, ends, strict=True)), name=name)(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)  # float32 logits stay so under mixed precision
+    return layers.Cropping2D(tuple(zip(start, ends, strict=True)), dtype=dtype, name=name)(x)

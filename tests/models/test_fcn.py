@@ -125,8 +125,8 @@ def test_any_backbone(tmp_path):
     checks.is_saved_whole_and_segments_the_same(FCN(3, 64, backbone=own), tmp_path)
 
 
-def test_training_under_each_policy():
-    checks.trains_under_every_policy(lambda: small(image_size=64), (64, 64))
+def test_training_under_mixed_precision():
+    checks.trains_under_mixed_precision(lambda: small(image_size=64), (64, 64))
 
 
 def test_a_handful_of_images_is_learnt_by_heart():

@@ -96,12 +96,11 @@ def test_sample_weight_weighs_pixels_and_images():
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted_cross_entropy", "dice", "focal"])
 def test_losses_are_exchangeable_and_finite_without_any_known_pixel(loss):
     keras.utils.set_random_seed(0)
-    model = small(image_size=32, padding="same", loss=loss, class_weights=[0.5, 1.0, 2.0])
-    images, masks = checks.pictures(2, (32, 32))
+    model = small(image_size=16, padding="same", depth=1, loss=loss, class_weights=[0.5, 1.0, 2.0])
+    images, masks = checks.pictures(2, (16, 16))
     model.compile(keras.optimizers.Adam(1e-3))
-    first = model.evaluate(images, masks, verbose=0, return_dict=True)["loss"]
-    model.fit(images, masks, epochs=3, verbose=0)
-    assert model.evaluate(images, masks, verbose=0, return_dict=True)["loss"] < first
+    losses = [model.train_on_batch(images, masks) for _ in range(4)]
+    assert losses[-1] < losses[0]
     model.train_on_batch(images, np.full_like(masks, 255))
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
@@ -148,8 +147,8 @@ def test_same_padded_tiles_keep_a_border():
     checks.segments_any_size_and_dtype(model)
 
 
-def test_training_under_each_policy():
-    checks.trains_under_every_policy(lambda: small(padding="same", image_size=32, dropout=0.0), (32, 32))
+def test_training_under_mixed_precision():
+    checks.trains_under_mixed_precision(lambda: small(padding="same", image_size=32, dropout=0.0), (32, 32))
 
 
 def test_a_handful_of_images_is_learnt_by_heart():
