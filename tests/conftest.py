@@ -1,7 +1,7 @@
 """Fixtures for all tests: real data where it is at hand, and a quiet TensorFlow."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +21,13 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture
+def unfilled() -> Iterator[None]:
+    """The test builds its models without filling their weights: millions of numbers that are only counted."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    keras.utils.clear_session()  # or Keras would fill them at the end of its next scope

@@ -30,9 +30,8 @@ def test_vgg16_is_the_published_network():
     assert model.count_params() == 14_714_688
 
 
-def test_alexnet_is_the_taught_network():
-    with keras.StatelessScope(initialize_variables=False):  # counts need no numbers
-        model = backbones.create("alexnet", (227, 227))
+def test_alexnet_is_the_taught_network(unfilled):
+    model = backbones.create("alexnet", (227, 227))
     sizes = {key: tuple(x.shape[1:]) for key, x in model.output.items()}
     assert sizes == {"C2": (55, 55, 96), "C3": (27, 27, 256), "C4": (13, 13, 256), "C5": (6, 6, 256)}
     kernels = [(11, 3, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256)]
@@ -41,9 +40,8 @@ def test_alexnet_is_the_taught_network():
         backbones.create("alexnet", (67, 66))
 
 
-def test_yolos_own_networks_have_the_papers_convolutions():
-    with keras.StatelessScope(initialize_variables=False):
-        yolo, fast = (backbones.create(name, (448, 448)) for name in ("yolo", "fast_yolo"))
+def test_yolos_own_networks_have_the_papers_convolutions(unfilled):
+    yolo, fast = (backbones.create(name, (448, 448)) for name in ("yolo", "fast_yolo"))
     for model, count, channels in ((yolo, 20, 1024), (fast, 6, 512)):
         (body,) = (layer for layer in model.layers if isinstance(layer, keras.Model))
         assert sum(isinstance(layer, keras.layers.Conv2D) for layer in body.layers) == count

@@ -92,7 +92,8 @@ class YOLO(Detector):
         )
 
         # === Layers
-        trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm)
+        last_stage = 5 if head == "connected" else _coarsest_stage(image_size, grid)
+        trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm, last_stage)
         lite = trunk.name.startswith("mobilenet")
 
         # === Functional model
@@ -191,13 +192,27 @@ class YOLO(Detector):
         chosen = (best[..., None] == ops.arange(self.boxes_per_cell, dtype=best.dtype)) & (matched >= 0)[..., None]
         return ops.cast(chosen, "float32"), overlap
 
-    def decode(self, raw) -> dict:
-        """Pr(class) x confidence of each box (equation 1), per-class NMS."""
+    def said(self, raw) -> dict:
+        """What each cell says, before the suppression.
+
+        Returns:
+            float32, cells row by row: "boxes" (B, S, boxes, 4) xyxy pixels within the image, "classes" (B, S, C) and
+            "confidences" (B, S, boxes), these two at least 0.
+        """
         boxes, classes, confidences = (self._flat(raw[key]) for key in ("boxes", "classes", "confidences"))
         boxes = box_ops.convert(self._from_network(boxes), "rel_center_xywh", "xyxy", self.image_size)
-        scores = ops.relu(classes)[:, :, None] * ops.relu(confidences)[..., None]
+        return {
+            "boxes": box_ops.clip(boxes, self.image_size),
+            "classes": ops.relu(classes),
+            "confidences": ops.relu(confidences),
+        }
+
+    def decode(self, raw) -> dict:
+        """Pr(class) x confidence of each box (equation 1), per-class NMS."""
+        said = self.said(raw)
+        scores = said["classes"][:, :, None] * said["confidences"][..., None]
         count = self.grid[0] * self.grid[1] * self.boxes_per_cell
-        boxes = box_ops.clip(ops.reshape(boxes, (-1, count, 4)), self.image_size)
+        boxes = ops.reshape(said["boxes"], (-1, count, 4))
         return self.nms(boxes, ops.reshape(ops.minimum(scores, 1.0), (-1, count, self.num_classes)))
 
     def _flat(self, output):
@@ -243,6 +258,14 @@ def _connected(x, width: float, dropout: float, fast: bool):
     return layers.Dropout(dropout, name="head_dropout")(x)
 
 
+def _coarsest_stage(image_size: tuple[int, int], grid: tuple[int, int]) -> int:
+    """The last stage whose map has a position for each cell: later ones would be computed for nothing."""
+    fitting = [
+        k for k in range(1, 6) if all(math.ceil(s / 2**k) >= count for s, count in zip(image_size, grid, strict=True))
+    ]
+    return fitting[-1] if fitting else 5
+
+
 def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: bool):
     """Two 3x3 convolutions with batch norm on a map of one position a cell."""
     fitting = [x for x in pyramid.values() if x.shape[1] >= grid[0] and x.shape[2] >= grid[1]]
@@ -255,7 +278,8 @@ def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: boo
     filters = max(16, round(512 * width))
     x = fitting[-1]
     number = 0
-    while math.ceil(x.shape[1] / 2) >= grid[0] and math.ceil(x.shape[2] / 2) >= grid[1]:
+    # One cell halves to one cell: without the first condition a grid of 1 x 1 would never be reached.
+    while x.shape[1:3] != grid and math.ceil(x.shape[1] / 2) >= grid[0] and math.ceil(x.shape[2] / 2) >= grid[1]:
         number += 1
         x = _norm_conv(x, filters, 2, lite, f"head_down{number}")
     if tuple(x.shape[1:3]) != grid:

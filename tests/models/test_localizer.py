@@ -19,9 +19,8 @@ def tiny(**kwargs):
     return Localizer(3, **arguments | kwargs)
 
 
-def test_alexnet_with_two_heads_is_the_slides_network():
-    with keras.StatelessScope(initialize_variables=False):
-        model = Localizer(num_classes=1000)
+def test_alexnet_with_two_heads_is_the_slides_network(unfilled):
+    model = Localizer(num_classes=1000)
     convolutions = [(11, 3, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256)]
     convolutions = sum(k * k * i * o + o for k, i, o in convolutions)
     connected = 6 * 6 * 256 * 4096 + 4096 + 4096 * 4096 + 4096

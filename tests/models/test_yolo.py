@@ -28,9 +28,8 @@ def small():
     return tiny()
 
 
-def test_yolo_is_the_papers_network():
-    with keras.StatelessScope(initialize_variables=False):  # 272 million numbers that are only counted
-        model = YOLO(num_classes=20)
+def test_yolo_is_the_papers_network(unfilled):
+    model = YOLO(num_classes=20)
     assert model.grid == (7, 7)
     shapes = {key: x.shape[1:] for key, x in model.output.items()}
     assert shapes == {"classes": (7, 7, 20), "boxes": (7, 7, 2, 4), "confidences": (7, 7, 2)}
@@ -44,9 +43,8 @@ def test_yolo_is_the_papers_network():
     assert model.count_params() == sum(k * k * i * o + o for i, o, k in convolutions) + connected
 
 
-def test_fast_yolo_has_nine_convolutions():
-    with keras.StatelessScope(initialize_variables=False):
-        model = FastYOLO(num_classes=20)
+def test_fast_yolo_has_nine_convolutions(unfilled):
+    model = FastYOLO(num_classes=20)
     channels = [3, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
     convolutions = sum(9 * i * o + o for i, o in itertools.pairwise(channels))
     connected = 7 * 7 * 1024 * 256 + 256 + 256 * 4096 + 4096 + 4096 * 1470 + 1470
