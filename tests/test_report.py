@@ -211,6 +211,20 @@ def test_a_detector_is_measured_and_its_pictures_drawn(tmp_path, dataset):
     assert written == set(files.PICTURES.values()) - {files.PICTURES["curves"]}
 
 
+def test_a_detector_of_one_box_an_image_is_measured_as_a_localizer(dataset):
+    _, evaluation = report.measure(Detector(), dataset)
+    scores = evaluation["scores"]
+    assert (scores["accuracy"], scores["mean_IoU"], scores["localized"]) == (0.5, 0.5, 0.5)
+    assert scores["IoU>0.5, decent"] == scores["IoU>0.7, pretty good"] == scores["IoU>0.9, almost perfect"] == 0.5
+    assert [(row["accuracy"], row["mean_IoU"]) for row in evaluation["per_class"]] == [(0, 0), (1, 1)]
+
+    class OfTwo(Detector):
+        def detect(self, images):
+            return {key: np.concatenate([x, x], 1) if x.ndim > 1 else x for key, x in super().detect(images).items()}
+
+    assert "accuracy" not in report.measure(OfTwo(), dataset)[1]["scores"]
+
+
 def test_no_picture_of_worst_images_stays_from_a_worse_measurement(tmp_path, dataset):
     old = tmp_path / files.PICTURES["worst"]
     old.write_bytes(b"")

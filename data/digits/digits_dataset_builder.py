@@ -4,6 +4,7 @@ The digits are the 1797 real 8x8 scans that scikit-learn ships (UCI "Optical Rec
 enlarged, turned and sheared a little, and drawn in varied colours on flat, graded, striped, blotchy or checked grounds.
 """
 
+import dataclasses
 import io
 
 import numpy as np
@@ -14,18 +15,41 @@ SIZE = 160  # pixels, height and width of an image
 SEED = 20160
 # split -> (number of images, number of source digits); no source digit is in two splits.
 SPLITS = {"train": (1200, 1197), "val": (150, 200), "test": (300, 400)}
-MOST_DIGITS = 6
-SMALLEST, LARGEST = 22, 64  # pixels, the longer side of a digit's ink
 INK = 0.4  # share of ink from which a pixel belongs to the digit
 MOST_OVERLAP = 0.06  # of the smaller of two boxes
 LEAST_CONTRAST = 75.0  # grey levels between a digit and the mean of what lies behind it
 
 
+@dataclasses.dataclass(eq=False)
+class DigitsConfig(tfds.core.BuilderConfig):
+    """What a picture shows.
+
+    Attributes:
+        most: digits a picture, at least one.
+        smallest, largest: pixels, the longer side of a digit's ink before it is turned and stretched.
+    """
+
+    most: int = 6
+    smallest: float = 22
+    largest: float = 64
+
+
+SEVERAL = DigitsConfig(name="several", description="One to six digits a picture.")
+SINGLE = DigitsConfig(
+    name="single",
+    description="One large digit a picture, for classification + localization.",
+    most=1,
+    smallest=40,
+    largest=96,
+)
+
+
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of `digits`."""
+    """Builder of `digits`; `digits/single` has one large digit a picture."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 - the form that TFDS asks for
+    BUILDER_CONFIGS = [SEVERAL, SINGLE]  # noqa: RUF012 - likewise; the first is the default
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -65,7 +89,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for i in range(SPLITS[split][0]):
             image_id = first + i
             rng = np.random.default_rng([SEED, image_id])
-            image, mask, boxes, used = compose(rng, sources, scans, labels)
+            image, mask, boxes, used = compose(rng, sources, scans, labels, self.builder_config)
             yield (
                 image_id,
                 {
@@ -96,7 +120,13 @@ def source_splits(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {split: np.sort(rows) for split, rows in zip(SPLITS, np.split(order, ends[:-1]), strict=True)}
 
 
-def compose(rng: np.random.Generator, sources: np.ndarray, scans: np.ndarray, labels: np.ndarray):
+def compose(
+    rng: np.random.Generator,
+    sources: np.ndarray,
+    scans: np.ndarray,
+    labels: np.ndarray,
+    config: DigitsConfig = SEVERAL,
+):
     """Draws one picture.
 
     Args:
@@ -104,6 +134,7 @@ def compose(rng: np.random.Generator, sources: np.ndarray, scans: np.ndarray, la
         sources: (S,) row numbers of the scans to choose from.
         scans: (N, 8, 8) float32, ink 0..1.
         labels: (N,) digits 0..9.
+        config: how many digits, of which size.
 
     Returns:
         image (SIZE, SIZE, 3) uint8; mask (SIZE, SIZE) uint8, digit + 1 on ink, 0 elsewhere; boxes (K, 4) float32 xyxy
@@ -112,8 +143,8 @@ def compose(rng: np.random.Generator, sources: np.ndarray, scans: np.ndarray, la
     image = background(rng)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     boxes, used = [], []
-    for source in rng.choice(sources, size=rng.integers(1, MOST_DIGITS + 1), replace=False):
-        ink = enlarge(rng, scans[source])
+    for source in rng.choice(sources, size=rng.integers(1, config.most + 1), replace=False):
+        ink = enlarge(rng, scans[source], config)
         solid = ink >= INK
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
         tight = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -131,9 +162,9 @@ def compose(rng: np.random.Generator, sources: np.ndarray, scans: np.ndarray, la
     return np.clip(image, 0, 255).astype(np.uint8), mask, np.array(boxes, np.float32), used
 
 
-def enlarge(rng: np.random.Generator, scan: np.ndarray) -> np.ndarray:
+def enlarge(rng: np.random.Generator, scan: np.ndarray, config: DigitsConfig = SEVERAL) -> np.ndarray:
     """Enlarges an 8x8 scan to its drawn size, turned, sheared and stretched a little: (h, w) float32, ink 0..1."""
-    side = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
+    side = np.exp(rng.uniform(np.log(config.smallest), np.log(config.largest)))
     rows, columns = np.flatnonzero((scan > 0.15).any(1)), np.flatnonzero((scan > 0.15).any(0))
     zoom = side / max(np.ptp(rows) + 1, np.ptp(columns) + 1)
     angle, shear = np.deg2rad(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15)

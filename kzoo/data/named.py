@@ -31,6 +31,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in folder().glob("*/*_dataset_builder.py"))
 
 
+def knows(name: str) -> bool:
+    """Is it one of `names()`, alone or with a variant behind a slash, as "digits/single"?"""
+    return name.partition("/")[0] in names()
+
+
 def root(given: str | os.PathLike | None = None) -> Path:
     """Where prepared data sets are kept: `given`, else $KZOO_DATA_DIR, else ~/.cache/kzoo/data."""
     return Path(given or os.environ.get("KZOO_DATA_DIR") or "~/.cache/kzoo/data").expanduser()
@@ -62,7 +67,7 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None):
     """Builds a named data set unless it was built before; says where in one line.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, alone or with a variant behind a slash, as "digits/single".
         data_dir: the folder for prepared data sets; None: $KZOO_DATA_DIR, else ~/.cache/kzoo/data.
 
     Returns:
@@ -71,11 +76,15 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None):
     Raises:
         ValueError: for an unknown name, or if its source cannot be had.
     """
+    name, _, variant = name.partition("/")
+    cls = module(name).Builder
+    if variant and variant not in cls.builder_configs:
+        raise ValueError(unknown_name(f"variant of {name}", variant, list(cls.builder_configs)))
     with _quiet():
-        builder = module(name).Builder(data_dir=root(data_dir))
+        builder = cls(data_dir=root(data_dir), config=variant or None)
         if builder.is_prepared():
             return builder
-        print(f"kzoo: building the data set {name!r} in {builder.data_path}", file=sys.stderr)
+        print(f"kzoo: building the data set {builder.name!r} in {builder.data_path}", file=sys.stderr)
         download_and_prepare(builder)
     return builder
 

@@ -4,13 +4,14 @@ from kzoo.metrics.cells import CellMeasures, object_jaccards, rand_scores, warpi
 from kzoo.metrics.confusion import ConfusionMatrix
 from kzoo.metrics.curves import PrecisionRecallCurve, best_f1_threshold, precision_recall_curves
 from kzoo.metrics.evaluation import evaluate
-from kzoo.metrics.localization import Localization, grade
+from kzoo.metrics.localization import GRADES, Localization, grade
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.proposal_recall import ProposalRecall
 from kzoo.metrics.segmentation import BoundaryF1, MeanIoU
 from kzoo.metrics.worst import ImageErrors, worst_images
 
 __all__ = [
+    "GRADES",
     "BoundaryF1",
     "CellMeasures",
     "ConfusionMatrix",

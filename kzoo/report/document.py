@@ -68,7 +68,7 @@ def _headline(
     split = evaluation.get("split")
     tiles: dict[str, Any] = {
         f"{name} ({split})" if split else name: f"{scores[name]:.4f}"
-        for name in ("mAP", "mAP@0.50")
+        for name in ("mAP", "mAP@0.50", "accuracy", "mean_IoU")
         if scores.get(name) is not None
     }
     if not tiles:

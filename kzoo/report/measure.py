@@ -18,7 +18,7 @@ _COMPARED, _WORST = 8, 8
 def measure(
     detector: Any, dataset: Any, protocol: str = "coco", progress: Callable[[int, int | None], None] | None = None
 ) -> tuple[metrics.MeanAveragePrecision, dict[str, Any]]:
-    """Runs a detector over a data set.
+    """Runs a detector over a data set; one that says a single box an image is measured as a localizer, too.
 
     Args:
         detector: whatever has `detect` (see `kzoo.metrics.evaluate`).
@@ -29,12 +29,14 @@ def measure(
     Returns:
         The metric, for curves and pictures, and what goes into evaluation.json: "protocol", "split", "images",
         "seconds", "scores" {measure: value}, "per_class" (one dict a class: "class", "objects", "AP", ..., "best F1",
-        "at score") and "score_threshold", the one with the best mean F1.
+        "at score") and "score_threshold", the one with the best mean F1. Of a localizer "scores" and "per_class" also
+        hold the measures of `kzoo.metrics.Localization`.
     """
     names = metrics.evaluation.common_class_names(detector, dataset)
     metric = metrics.MeanAveragePrecision(protocol, class_names=names)
+    both = _WithLocalization(metric)
     start = time.perf_counter()
-    result = metrics.evaluate(detector, dataset, metric=metric, progress=progress)
+    result = metrics.evaluate(detector, dataset, metric=both, progress=progress)
     seconds = time.perf_counter() - start
     curves = metrics.precision_recall_curves(metric)
     threshold, _ = metrics.best_f1_threshold(curves)
@@ -50,6 +52,7 @@ def measure(
                 "at score": best["score"] if curves[name].num_objects else None,
             }
         )
+    result |= _localization(both, per_class)
     annotations = getattr(dataset, "annotations", None)
     evaluation = {
         "protocol": protocol,
@@ -61,6 +64,40 @@ def measure(
         "per_class": per_class,
     }
     return metric, evaluation
+
+
+class _WithLocalization:
+    """Mean average precision, and beside it the measures of one object an image for detectors that say one box."""
+
+    def __init__(self, metric: metrics.MeanAveragePrecision):
+        self.metric = metric
+        self.localization = metrics.Localization(metric.class_names)
+
+    def reset_state(self) -> None:
+        self.metric.reset_state()
+        self.localization.reset_state()
+        self.most_found = 0
+
+    def update_state(self, targets: Any, found: Any) -> None:
+        self.metric.update_state(targets, found)
+        self.localization.update_state(targets, found)
+        self.most_found = max(self.most_found, found["labels"].shape[1])
+
+    def result(self) -> dict[str, Any]:
+        return self.metric.result()
+
+
+def _localization(both: _WithLocalization, per_class: list[dict[str, Any]]) -> dict[str, Any]:
+    """The measures of a localizer, which also go into the rows of the classes; nothing for other detectors."""
+    if both.most_found != 1:
+        return {}
+    result = both.localization.result()
+    classes = {str(name): measures for name, measures in result.pop("per_class").items()}
+    for row in per_class:
+        if row["class"] in classes:
+            row |= {name: classes[row["class"]][name] for name in ("accuracy", "mean_IoU")}
+    grades = {f"IoU>{limit}": f"IoU>{limit}, {name}" for name, limit in metrics.GRADES.items()}
+    return {grades.get(name, name): value for name, value in result.items() if name != "images"}
 
 
 def draw_measurement(folder: str | Path, metric: metrics.MeanAveragePrecision, evaluation: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def built(digits, tmp_path_factory):
     digits.SPLITS = {"train": (12, 1197), "val": (5, 200), "test": (6, 400)}
     try:
         named.prepare("digits", folder)
+        named.prepare("digits/single", folder)
     finally:
         digits.SPLITS = original
     return folder
@@ -109,6 +110,23 @@ def test_the_reader_gives_encoded_pictures_with_boxes_inside(built):
         np.testing.assert_allclose(sample.boxes, np.round(sample.boxes), atol=1e-4)
         assert (sample.boxes >= 0).all()
         assert (sample.boxes <= 160).all()
+
+
+def test_single_has_one_large_digit_a_picture(built):
+    annotations = read("digits/single", data_dir=built)
+    assert len(annotations.samples) == 23
+    assert all(len(sample.labels) == 1 for sample in annotations.samples)
+    sides = [(sample.boxes[0, 2:] - sample.boxes[0, :2]).max() for sample in annotations.samples]
+    assert min(sides) >= 32  # of 40 pixels, turned and stretched
+    assert max(sides) > 64
+    with pytest.raises(ValueError, match=r"Unknown variant of digits 'singel'. Did you mean 'single'\?"):
+        read("digits/singel", data_dir=built)
+
+
+def test_the_largest_digit_fits_into_the_picture(digits, scans):
+    rng = np.random.default_rng(0)
+    largest = digits.DigitsConfig(name="largest", smallest=digits.SINGLE.largest, largest=digits.SINGLE.largest)
+    assert max(max(digits.enlarge(rng, scan, largest).shape) for scan in scans[0]) <= digits.SIZE
 
 
 def test_splits_synonyms_and_ids_over_all_splits(built):

@@ -84,7 +84,7 @@ def read(
             raise ValueError(f"{source}: no known layout. Expected {LAYOUTS}; found {_contents(folder)}.")
     from kzoo.data.readers import tfds, tfds_masks
 
-    if str(source) in named.names() or TFDS_NAME.fullmatch(str(source)):
+    if named.knows(str(source)) or TFDS_NAME.fullmatch(str(source)):
         if task == "segmentation":
             return tfds_masks.read(str(source), split, names, data_dir, **mask_options)
         return tfds.read(str(source), split, names, data_dir)

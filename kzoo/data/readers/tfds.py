@@ -20,7 +20,7 @@ def read(
     name: str, split: str | None, class_names: list[str] | None = None, data_dir: str | Path | None = None
 ) -> Annotations:
     """Reads a named data set or one of TFDS; the images stay encoded, in memory. See `kzoo.data.readers.read`."""
-    builder = named.prepare(name, data_dir) if name in named.names() else prepare(name, data_dir)
+    builder = named.prepare(name, data_dir) if named.knows(name) else prepare(name, data_dir)
     tfds = named.import_tfds()
     features = builder.info.features
     own_names = list(objects_feature(name, features)["label"].names)

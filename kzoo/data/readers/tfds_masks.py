@@ -22,10 +22,7 @@ def read(
     instances: bool | None = None,
 ) -> MaskAnnotations:
     """Reads a named data set or one of TFDS; images and masks stay encoded, in memory. See `masks.read`."""
-    if name in named.names():
-        builder = named.prepare(name, data_dir)
-    else:
-        builder = tfds.prepare(name, data_dir, wanted=mask_feature)
+    builder = named.prepare(name, data_dir) if named.knows(name) else tfds.prepare(name, data_dir, wanted=mask_feature)
     library = named.import_tfds()
     features = builder.info.features
     key = mask_feature(name, features)
