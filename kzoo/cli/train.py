@@ -55,7 +55,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help="none, light, no_up, ssd, or single steps as flip,jitter,photometric. \\[light]",
+            help="none, light, no_up, ssd, yolo, or single steps as flip,jitter,photometric. \\[light]",
             rich_help_panel=_MODEL,
         ),
     ] = None,

@@ -34,7 +34,7 @@ def run(name, image, boxes, labels, seed):
     return [np.asarray(value) for value in function(tf.constant(image), tf.constant(boxes), tf.constant(labels), seed)]
 
 
-GEOMETRY = ["rot90", "flip", "vertical_flip", "expand", "jitter", "iou_crop"]
+GEOMETRY = ["rot90", "flip", "vertical_flip", "expand", "edges", "jitter", "iou_crop"]
 
 
 @pytest.mark.parametrize("name", GEOMETRY)
@@ -52,10 +52,10 @@ def test_the_pixels_follow_the_boxes(name):
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
-@pytest.mark.parametrize("preset", ["none", "light", "no_up", "ssd"])
+@pytest.mark.parametrize("preset", ["none", "light", "no_up", "ssd", "yolo"])
 def test_the_pixels_follow_the_boxes_through_a_whole_preset(preset, resize):
     # Without colours, which would hide the rectangle.
-    names = tuple(name for name in A.names_of(preset) if name != "photometric")
+    names = tuple(name for name in A.names_of(preset) if name not in A.COLOURS)
     function = tf.function(
         lambda image, boxes, labels, seed: A.augment(image, boxes, labels, seed, names, SIZE, resize)
     )
@@ -240,6 +240,30 @@ def test_a_jitter_stays_mild():
     assert (zoom_x / zoom_y).max() <= 1.1 + 1e-4
     assert (zoom_x < 1).any()
     assert (zoom_x > 1).any()
+
+
+def test_yolos_edges_move_by_up_to_a_fifth_each_on_its_own():
+    window = windows.whole(tf.zeros((100, 200, 3)))
+    found = np.array([windows.edges_window(window, None, None, (seed, 3)) for seed in range(200)])
+    moved = (found - [0, 0, 200, 100]) / [200, 100, 200, 100]
+    assert 0.19 < np.abs(moved).max() <= 0.2 + 1e-6
+    assert (np.abs(moved).max(0) > 0.15).all()
+    assert np.abs(np.corrcoef(moved.T) - np.eye(4)).max() < 0.25
+
+
+def test_yolos_exposure_scales_saturation_and_value_in_hsv():
+    pixels = np.random.default_rng(0).uniform(60, 200, (4, 5, 3)).astype("float32")
+    factors = []
+    for seed in range(60):
+        changed, _, _ = run("exposure", pixels, np.zeros((1, 4), "float32"), np.int32([-1]), (seed, 5))
+        before, after = (np.array([colorsys.rgb_to_hsv(*p) for p in x.reshape(-1, 3) / 255]) for x in (pixels, changed))
+        np.testing.assert_allclose(after[:, 0], before[:, 0], atol=2e-3)
+        factor = np.max(after[:, 1:] / before[:, 1:], axis=0)  # of pixels that were not cut off
+        np.testing.assert_allclose(after[:, 1:], np.minimum(before[:, 1:] * factor, 1), atol=2e-3)
+        factors.append(factor)
+    low, high = np.min(factors, 0), np.max(factors, 0)
+    assert ((low >= 1 / 1.5 - 1e-3) & (low < 0.72)).all()
+    assert ((high <= 1.5 + 1e-3) & (high > 1.3)).all()
 
 
 def test_photometric_distortion_equals_plain_python():

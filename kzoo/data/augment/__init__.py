@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from kzoo.data.augment import windows
-from kzoo.data.augment.colour import photometric
+from kzoo.data.augment.colour import exposure, photometric
 from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
 from kzoo.data.augment.windows import (
     FILL,
     RESIZES,
     cut,
+    edges,
+    edges_window,
     expand,
     expand_window,
     iou_crop,
@@ -38,12 +40,18 @@ from kzoo.messages import unknown_name
 # colours first and flips last; neither changes what the others draw, and the colours cost least on the few pixels of
 # the final image.
 SYMMETRIES: dict[str, Callable] = {"rot90": rot90, "flip": flip, "vertical_flip": vertical_flip}
-WINDOWS: dict[str, Callable] = {"expand": expand_window, "jitter": jitter_window, "iou_crop": iou_crop_window}
-COLOURS: dict[str, Callable] = {"photometric": photometric}
+WINDOWS: dict[str, Callable] = {
+    "expand": expand_window,
+    "edges": edges_window,
+    "jitter": jitter_window,
+    "iou_crop": iou_crop_window,
+}
+COLOURS: dict[str, Callable] = {"exposure": exposure, "photometric": photometric}
 
 AUGMENTATIONS: dict[str, Callable] = {
     **SYMMETRIES,
     "expand": expand,
+    "edges": edges,
     "jitter": jitter,
     "iou_crop": iou_crop,
     **COLOURS,
@@ -59,6 +67,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "photometric",
     ),  # the same for cells, aerial photographs: rot90 and flip give all eight
     "ssd": ("expand", "iou_crop", "flip", "photometric"),  # Liu et al., section 2.2 and 3.6: long trainings
+    "yolo": ("flip", "edges", "exposure"),  # Redmon et al., section 2.2; the flip is the code's
 }
 
 
@@ -153,7 +162,9 @@ __all__ = [
     "RESIZES",
     "augment",
     "augment_with_proposals",
+    "edges",
     "expand",
+    "exposure",
     "flip",
     "iou_crop",
     "jitter",

@@ -1,4 +1,4 @@
-"""Photometric distortion, as in SSD's released code."""
+"""Photometric distortion as in SSD's released code, and YOLO's of exposure and saturation."""
 
 import tensorflow as tf
 
@@ -42,3 +42,26 @@ def photometric(
     image = tf.cond(applied[3], lambda: tf.image.adjust_hue(image, amount[3] * hue), lambda: image)
     image = tf.cond(contrast_first, lambda: image, lambda: tf.minimum(image * factor, 255.0))
     return image, boxes, labels
+
+
+def exposure(
+    image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, most: float = 1.5
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Multiplies saturation and value of the HSV colours by factors of 1 / `most` to `most` each, cut off at 1.
+
+    Source: Redmon et al., YOLO, section 2.2; as in the code, a factor is even in 1 to `most`, and in half of the images
+    inverted.
+
+    Args:
+        image: (H, W, 3) RGB, 0..255, any dtype. boxes, labels: passed through.
+
+    Returns:
+        (image, boxes, labels), the image float32 0..255.
+    """
+    lot, amount = tf.unstack(tf.random.stateless_uniform([2, 2], seed))
+    factor = 1.0 + (most - 1.0) * amount
+    factor = tf.where(lot < 0.5, factor, 1.0 / factor)
+    image = tf.image.adjust_saturation(tf.cast(image, tf.float32), factor[0])
+    # The value is the largest channel: scaling all three alike leaves hue and saturation as they are.
+    value = tf.reduce_max(image, axis=-1, keepdims=True)
+    return image * tf.minimum(factor[1], 255.0 / tf.maximum(value, 1.0)), boxes, labels

@@ -78,14 +78,25 @@ def jitter_window(
 ) -> tf.Tensor:
     """Mild zoom by up to 1 + `scale` and stretch by up to 1 + `aspect`, at a random place: for small data sets.
 
-    A smaller window lies anywhere in the old one, a larger one holds the old one anywhere in it (YOLO's scaling and
-    translation by up to 20 %, Redmon et al., CVPR 2016, section 2.2, is of this size).
+    A smaller window lies anywhere in the old one, a larger one holds the old one anywhere in it.
     """
     zoom, stretch, x, y = tf.unstack(tf.random.stateless_uniform([4], seed))
     zoom = tf.exp((2.0 * zoom - 1.0) * math.log(1.0 + scale))
     stretch = tf.exp((2.0 * stretch - 1.0) * math.log(1.0 + aspect) / 2.0)
     width, height = zoom * stretch, zoom / stretch
     return _within(window, x * (1.0 - width), y * (1.0 - height), width, height)
+
+
+def edges_window(
+    window: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, most: float = 0.2
+) -> tf.Tensor:
+    """YOLO's scaling and translation: each edge moves on its own, in or out, by up to `most` of the window's side.
+
+    Source: Redmon et al., YOLO, CVPR 2016, section 2.2 ("up to 20 % of the original image size"); the four independent
+    edges are the code's.
+    """
+    left, top, right, bottom = tf.unstack((2.0 * tf.random.stateless_uniform([4], seed) - 1.0) * most)
+    return _within(window, left, top, 1.0 + right - left, 1.0 + bottom - top)
 
 
 def placement(window: tf.Tensor, size: tuple[int, int], resize: str = "stretch") -> tuple[tf.Tensor, tf.Tensor]:
@@ -218,6 +229,11 @@ def expand(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tenso
 def jitter(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, **options: float) -> tuple:
     """`jitter_window` on an image (H, W, 3): returns (image, boxes, labels)."""
     return cut(image, boxes, labels, jitter_window(whole(image), boxes, labels, seed, **options))
+
+
+def edges(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, **options: float) -> tuple:
+    """`edges_window` on an image (H, W, 3): returns (image, boxes, labels), filled with FILL around the image."""
+    return cut(image, boxes, labels, edges_window(whole(image), boxes, labels, seed, **options))
 
 
 def resize(image: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, size: tuple[int, int]) -> tuple:
