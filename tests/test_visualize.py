@@ -262,3 +262,29 @@ def test_the_stages_of_a_two_stage_detector_stand_side_by_side():
     assert all((column == visualize.colour(3)).all(-1).any() for column in columns[:2])
     assert (columns[2] == visualize.colour(0)).all(-1).any()
     assert not (columns[2] == visualize.colour(3)).all(-1).any()
+
+
+def test_yolos_cells_show_who_is_responsible_and_the_class_of_each_cell():
+    from kzoo.visualize import cells
+
+    truth = {
+        "boxes": np.array([[0, 0, 40, 40], [10, 10, 30, 30], [90, 50, 130, 110], [0, 0, 0, 0]], "float32"),
+        "labels": np.array([1, 0, 2, -1]),
+    }
+    # Centres (20, 20), (20, 20) and (110, 80) in cells of 40 x 60 pixels: the second finds its cell taken.
+    assert cells.responsible_cells(truth["boxes"], truth["labels"], (120, 160), (2, 4)) == {0: 0, 2: 6}
+    said = {
+        "boxes": np.zeros((8, 2, 4), "float32"),
+        "confidences": np.zeros((8, 2), "float32"),
+        "classes": np.eye(8, 3, -5).astype("float32"),  # cells 5, 6 and 7 are sure of classes 0, 1 and 2
+    }
+    found = {"boxes": np.zeros((1, 4)), "labels": np.array([-1]), "scores": np.zeros(1)}
+    picture = visualize.cell_panels(grey(), (2, 4), truth, said, found, side=160)
+    panels = [picture[4 : 4 + 120, 4 : 4 + 160], picture[-120 - 4 - 20 : -4 - 20, 4 : 4 + 160]]
+    tint = [np.array(visualize.colour(label)) - 128 for label in range(3)]
+    np.testing.assert_allclose(panels[0][70, 115] - 128.0, 0.45 * tint[2], atol=2)
+    np.testing.assert_allclose(panels[1][90, 60] - 128.0, 0.7 * tint[0], atol=2)
+    np.testing.assert_allclose(panels[1][90, 140] - 128.0, 0.7 * tint[2], atol=2)
+    np.testing.assert_allclose(panels[1][30, 60], 128, atol=1)
+    with pytest.raises(ValueError, match="has 6 cells"):
+        visualize.cell_panels(grey(), (2, 3), truth, said, found)

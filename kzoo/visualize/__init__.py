@@ -4,6 +4,7 @@ Images go in and come out as NumPy arrays (H, W, 3); charts are written to a fil
 draws without a display.
 """
 
+from kzoo.visualize.cells import cell_panels
 from kzoo.visualize.charts import confusion_matrix, f1_curves, precision_recall, training_curves
 from kzoo.visualize.draw import colour, draw_boxes
 from kzoo.visualize.grids import batch_grid, comparison_grid, grid, save
@@ -13,6 +14,7 @@ from kzoo.visualize.proposals import draw_proposals, proposal_recall, region_sta
 __all__ = [
     "batch_grid",
     "best_default_box_iou",
+    "cell_panels",
     "colour",
     "comparison_grid",
     "confusion_matrix",
