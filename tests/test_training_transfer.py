@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import kzoo
 from kzoo.training import load_matching_weights
 
 
@@ -76,3 +77,22 @@ def test_a_missing_or_broken_file_is_named_and_the_network_left_as_it_was(tmp_pa
         load_matching_weights(model, tmp_path / name)
     for weight, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ssd", {"levels": 2}), ("retinanet", {"channels": 8, "last_level": 5}), ("yolo", {}), ("localizer", {})],
+)
+def test_a_single_shot_model_of_more_classes_says_the_same_boxes(name, options, tmp_path):
+    source, model = (
+        kzoo.models.create(name, classes, image_size=64, backbone="tiny", width=0.25, **options) for classes in (2, 4)
+    )
+    source.save(tmp_path / "trained.keras")
+    report = load_matching_weights(model, tmp_path / "trained.keras")
+    assert report.kept
+    assert all("classes" in path for path in report.kept)
+    assert report.unused == []
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3))
+    before, after = (np.asarray(network(images)["boxes"]) for network in (source, model))
+    np.testing.assert_array_equal(after, before)
+    assert np.ptp(before) > 0
