@@ -109,12 +109,23 @@ def runs_as_litert(model, folder):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("LiteRT needs TensorFlow")
     path = kzoo.export.litert(model, folder / "model.tflite")
-    images, _ = pictures(2, model.image_size, seed=3)
+    height, width = model.image_size
+    images, _ = pictures(1, (height + 9, width - 5), seed=3)  # in tiles, or resized
     expected, found = model.segment(images), kzoo.export.load(path).segment(images)
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=2e-5)
     sure = expected["scores"] > 0.5001  # below it, which of two nearly equal logits is larger may differ
     np.testing.assert_array_equal(found["labels"][sure], expected["labels"][sure])
     assert (found["labels"] == expected["labels"]).mean() > 0.999
+
+
+def agrees_in_int8(model, folder):
+    """A trained model's int8 file: builtin operators, nearly the same labels, and `verify` with the scores of both."""
+    images, masks = pictures(4, model.image_size)
+    path = kzoo.export.litert(model, folder / "int8.tflite", quantization="int8", calibration=images)
+    result = kzoo.export.verify(path, model, (images, masks))
+    assert result["quantization"] == "int8"
+    assert result["label_agreement"] > 0.97
+    assert abs(result["mIoU_keras"] - result["mIoU_exported"]) < 0.05
 
 
 def randomise(model, scale=0.05):

@@ -151,8 +151,10 @@ def test_training_under_mixed_precision():
     checks.trains_under_mixed_precision(lambda: small(padding="same", image_size=32, dropout=0.0), (32, 32))
 
 
-def test_a_handful_of_images_is_learnt_by_heart():
-    checks.overfits(lambda: small(padding="same", image_size=32, width=0.125), (32, 32), epochs=60)
+def test_a_handful_of_images_is_learnt_by_heart_and_kept_in_int8(tmp_path):
+    model = checks.overfits(lambda: small(padding="same", image_size=24, width=0.125), (24, 24), epochs=60)
+    if keras.backend.backend() == "tensorflow":
+        checks.agrees_in_int8(model, tmp_path)
 
 
 def test_saving(tmp_path):
