@@ -69,3 +69,26 @@ def test_fast_rcnn_trains_on_proposals_of_a_file(data, tmp_path, schedule):
     command = f"--data {data} --image-size 64 96 --max-proposals 8 --proposals {tmp_path / 'proposals.npz'} {schedule}"
     result = recipe("fast_rcnn").main([*command.split(), "--output", str(tmp_path / "m.keras")])
     assert 0 <= result["mAP"] <= 1
+
+
+def own_proposals(data: str, folder: Path) -> str:
+    """A file of proposals: the objects themselves, grown, and some beside them; no OpenCV needed."""
+    from kzoo.data.readers import read
+    from kzoo.proposals import write_file
+
+    grown, beside = np.array([-2, -2, 2, 2]), np.array([-40, -20, -30, -10])
+    boxes = {s.name: np.concatenate([s.boxes + grown, s.boxes + beside]).clip(0) for s in read(data, None).samples}
+    return str(write_file(folder / "proposals.npz", boxes))
+
+
+@pytest.mark.parametrize(("name", "own"), [("rcnn", "--crop-size 32"), ("sppnet", "--scales 64")])
+def test_rcnn_and_sppnet_train_their_stages_on_any_folder(data, tmp_path, name, own):
+    pytest.importorskip("sklearn", reason="the SVMs need scikit-learn")
+    output = tmp_path / f"{name}.keras"
+    command = (
+        f"--data {data} --backbone tiny --width 0.5 --image-size 64 96 --epochs 1 --batch-size 3 --output {output}"
+    )
+    command += f" --proposals {own_proposals(data, tmp_path)} {own}"
+    result = recipe(name).main(command.split())
+    assert 0 <= result["mAP"] <= 1
+    assert output.is_file()

@@ -101,3 +101,11 @@ def test_an_unknown_model_is_answered_before_a_folder_is_made(tmp_path):
         train("sdd", opener(squares()), run_dir=tmp_path, epochs=1, **SETTINGS)
     assert not list(tmp_path.iterdir())
     assert "ssd" in kzoo.models.names()
+
+
+def test_a_model_that_needs_proposals_names_its_recipe():
+    for name in ("rcnn", "sppnet", "fast_rcnn"):
+        with pytest.raises(ValueError, match=f"recipes/{name}.py"):
+            train(name, "digits")
+    assert not kzoo.models.takes_proposals("faster_rcnn")
+    assert not kzoo.models.takes_proposals("unet")

@@ -53,5 +53,9 @@ def models(
     console.say(
         "ssd takes any backbone and image size: kzoo train ssd --data DATA --backbone mobilenet --image-size 320"
     )
+    console.say(
+        "rcnn and sppnet are counted for one region, fast_rcnn for its map alone: `kzoo proposals` finds regions, "
+        "recipes/ trains them."
+    )
     if json is not None:
         console.say(f"written: {files.write_json(json, rows)}")

@@ -13,8 +13,10 @@ from kzoo.models.fast_rcnn import FastRCNN
 from kzoo.models.faster_rcnn import FasterRCNN
 from kzoo.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from kzoo.models.localizer import Localizer
+from kzoo.models.rcnn import RCNN
 from kzoo.models.retinanet import RetinaNet
 from kzoo.models.segmenter import Segmenter
+from kzoo.models.sppnet import SPPNet
 from kzoo.models.ssd import SSD, SSD300, SSD512
 from kzoo.models.unet import UNet
 from kzoo.models.yolo import YOLO, FastYOLO
@@ -28,7 +30,9 @@ _MODELS = {
     "fcn32s": FCN32s,
     "fcn8s": FCN8s,
     "localizer": Localizer,
+    "rcnn": RCNN,
     "retinanet": RetinaNet,
+    "sppnet": SPPNet,
     "ssd": SSD,
     "ssd300": SSD300,
     "ssd512": SSD512,
@@ -56,6 +60,15 @@ _FACTS = {
     "fcn32s": {"paper": _FCN_PAPER, "scores": {}},
     "fcn8s": {"paper": _FCN_PAPER, "scores": {}},
     "localizer": {"paper": "classification + localization on AlexNet (Krizhevsky et al., NIPS 2012)", "scores": {}},
+    "rcnn": {
+        "paper": "Girshick et al., Rich Feature Hierarchies for Accurate Object Detection and Semantic Segmentation, "
+        "CVPR 2014",
+        "scores": {},
+    },
+    "sppnet": {
+        "paper": "He et al., Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition, ECCV 2014",
+        "scores": {},
+    },
     "retinanet": {"paper": "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017", "scores": {}},
     "ssd": {
         "paper": _SSD_PAPER,
@@ -109,11 +122,20 @@ def load(path: str | Path) -> Detector | Segmenter:
     return model
 
 
+def takes_proposals(name: str) -> bool:
+    """Does the model look at regions that come from outside, as R-CNN, SPP-net and Fast R-CNN do?"""
+    detect = getattr(_class_of(name), "detect", None)
+    return detect is not None and "proposals" in inspect.signature(detect).parameters
+
+
+def _class_of(name: str) -> type:
+    constructor = _MODELS[name]
+    return constructor if isinstance(constructor, type) else typing.get_type_hints(constructor)["return"]
+
+
 def arguments(name: str) -> list[str]:
     """The keyword arguments that `create(name, ...)` takes."""
-    constructor = _MODELS[name]
-    cls = constructor if isinstance(constructor, type) else typing.get_type_hints(constructor)["return"]
-    return [key for key in inspect.signature(cls).parameters if key not in ("num_classes", "kwargs")]
+    return [key for key in inspect.signature(_class_of(name)).parameters if key not in ("num_classes", "kwargs")]
 
 
 def info(name: str) -> dict:
@@ -125,6 +147,7 @@ def info(name: str) -> dict:
 
 __all__ = [
     "FCN",
+    "RCNN",
     "SSD",
     "SSD300",
     "SSD512",
@@ -139,10 +162,12 @@ __all__ = [
     "FasterRCNN",
     "Localizer",
     "RetinaNet",
+    "SPPNet",
     "Segmenter",
     "UNet",
     "create",
     "info",
     "load",
     "names",
+    "takes_proposals",
 ]

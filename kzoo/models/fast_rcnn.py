@@ -19,6 +19,7 @@ from kzoo import boxes as box_ops
 from kzoo.layers import BoxDecoder, NonMaxSuppression, RoIPooling
 from kzoo.models import region_head
 from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile
+from kzoo.proposals import search_batch
 
 POOL_SIZE = 7
 STRIDE = 16
@@ -144,18 +145,20 @@ class FastRCNN(Detector):
         model.compile(jit_compile=resolve_jit_compile("auto"))
         return model
 
-    def detect(self, images, proposals, batch_size: int = 32) -> dict[str, np.ndarray]:
+    def detect(self, images, proposals=None, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects among proposals.
 
         Args:
             images: (B, H, W, 3) RGB 0..255, resized where they have another size than `image_size`.
             proposals: (B, P, 4) xyxy pixels of the given images, best first; boxes without area are padding, and those
-                after the first `max_proposals` are left out.
+                after the first `max_proposals` are left out. None for selective search (extra `proposals`).
             batch_size: how many images go through the network at once.
 
         Returns:
             as `Detector.detect`.
         """
+        if proposals is None:
+            proposals = search_batch(np.asarray(images), self.max_proposals)
         images, scale = self._fitted(images)
         proposals = np.asarray(proposals, "float32")
         if proposals.ndim != 3 or len(proposals) != len(images) or proposals.shape[-1] != 4:
@@ -168,6 +171,10 @@ class FastRCNN(Detector):
         found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         found["boxes"] = found["boxes"] * scale
         return found
+
+    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """`detect` with selective search, where only images are at hand."""
+        return self.detect(images)
 
     def _find(self, images: np.ndarray, regions: np.ndarray) -> dict[str, np.ndarray]:
         if not hasattr(self, "_inference"):

@@ -5,6 +5,6 @@ OpenCV's contrib module loads with the first search; the extra `proposals` insta
 
 from kzoo.proposals.cache import cache_folder, search_images
 from kzoo.proposals.files import read_file, write_file
-from kzoo.proposals.selective_search import MODES, selective_search
+from kzoo.proposals.selective_search import MODES, search_batch, selective_search
 
-__all__ = ["MODES", "cache_folder", "read_file", "search_images", "selective_search", "write_file"]
+__all__ = ["MODES", "cache_folder", "read_file", "search_batch", "search_images", "selective_search", "write_file"]

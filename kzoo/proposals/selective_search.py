@@ -62,6 +62,15 @@ def selective_search(
     return boxes.astype(np.float32)
 
 
+def search_batch(images: np.ndarray, max_proposals: int = MAX_PROPOSALS) -> np.ndarray:
+    """`selective_search` in fast mode on images (B, H, W, 3): (B, max_proposals, 4) float32, padded with zeros."""
+    regions = np.zeros((len(images), max_proposals, 4), np.float32)
+    for image, rows in zip(images, regions, strict=True):
+        found = selective_search(image, max_proposals=max_proposals)
+        rows[: len(found)] = found
+    return regions
+
+
 def _ranks(area: np.ndarray) -> np.ndarray:
     """An order of regions: rank by size, the largest 1, times a random number of a fixed seed."""
     by_size = np.empty(len(area))

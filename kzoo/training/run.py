@@ -74,6 +74,8 @@ def train(
     if resume is not None:
         return _resume(resume, model, data, validation, callbacks, console, settings)
     config, data = _configure(model, data, settings)
+    if isinstance(model, str):
+        _trains_here(model)
     keras.utils.set_random_seed(config.seed)
     size = image_size_of(config, model)
     source, val = open_data(config, data, validation, size, start_epoch=0)
@@ -181,6 +183,17 @@ def _fit(
     scored = "" if val is None or state.best_score is None else f" (score {state.best_score:.4g})"
     _say(console, f"{state.stopped}; best epoch {state.best_epoch}{scored}: {run.best}")
     return run
+
+
+def _trains_here(model: str) -> None:
+    """Raises for models whose data carry proposals, or whose training is no single `fit`."""
+    import kzoo.models
+
+    if model in kzoo.models.names() and kzoo.models.takes_proposals(model):
+        raise ValueError(
+            f"{model} needs proposals beside the images, and has a script of its own: "
+            f"python recipes/{model}.py --data DATA (or take faster_rcnn, which proposes regions itself)."
+        )
 
 
 def _configure(model: Any, data: Any, settings: dict[str, Any]) -> tuple[TrainConfig, Any]:

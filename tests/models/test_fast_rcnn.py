@@ -73,6 +73,17 @@ def test_images_without_objects_or_proposals_leave_finite_weights(rectangles):
         model.detect(images, np.zeros((1, 5, 4)))
 
 
+def test_without_proposals_it_searches_for_them(rectangles, monkeypatch):
+    images, targets = rectangles(2)
+    proposals = proposals_near(targets)
+    asked = []
+    monkeypatch.setattr("kzoo.models.fast_rcnn.search_batch", lambda *args: asked.append(args) or proposals)
+    model = small()
+    for key, value in model.infer(images).items():
+        np.testing.assert_array_equal(value, model.detect(images, proposals)[key])
+    assert asked[0][1] == model.max_proposals
+
+
 def test_mixed_precision_takes_a_step(rectangles):
     images, targets = rectangles(count=2, size=SIZE)
     before = keras.config.dtype_policy()
