@@ -14,7 +14,7 @@ class NonMaxSuppression(keras.layers.Layer):
     """Takes the best-scoring box left, drops the others with IoU > threshold, and repeats.
 
     The candidates are the `max_candidates` best pairs (box, class) of an image that score above `score_threshold`;
-    among equal scores the earlier box comes first. All arithmetic is float32.
+    among equal scores the earlier box comes first. Boxes without area are never detections. All arithmetic is float32.
 
     On the TensorFlow backend the greedy loop is the fused kernel `NonMaxSuppressionV4`, which is also a builtin op of
     LiteRT and compiles under XLA; on other backends (or with `fused=False`) it is written in keras.ops. Both give the
@@ -66,6 +66,8 @@ class NonMaxSuppression(keras.layers.Layer):
         num_classes = scores.shape[-1] if labels is None else num_classes
         boxes, scores, labels = self._candidates(boxes, scores, labels)
         separated = boxes if self.class_agnostic else _separate_classes(boxes, labels, num_classes)
+        # A box without area overlaps nothing, not even itself: LiteRT's kernel would pick it again and again.
+        scores = ops.where(_has_area(separated), scores, -1e9)
         fused = keras.backend.backend() == "tensorflow" if self.fused is None else self.fused
         greedy = _greedy_fused if fused else _greedy
         picked, count = greedy(separated, scores, self.iou_threshold, self.score_threshold, self.max_detections)
@@ -110,6 +112,10 @@ class NonMaxSuppression(keras.layers.Layer):
             "max_candidates": self.max_candidates,
             "fused": self.fused,
         }
+
+
+def _has_area(boxes):
+    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
 
 
 def _separate_classes(boxes, labels, num_classes: int):

@@ -96,6 +96,41 @@ def test_images_without_boxes_or_without_a_score_above_the_threshold(fused, coun
     assert found["boxes"].shape == (2, 7, 4)
 
 
+def scene_with_flat_boxes():
+    boxes, scores = random_scene(np.random.default_rng(11), 1, 30, 3)
+    boxes[:, ::3, 3] = boxes[:, ::3, 1]  # every third box has no height
+    sound = np.arange(30) % 3 > 0
+    return boxes, scores, boxes[:, sound], scores[:, sound]
+
+
+@pytest.mark.parametrize("fused", FORMS)
+def test_boxes_without_area_are_never_detections(fused):
+    boxes, scores, sound_boxes, sound_scores = scene_with_flat_boxes()
+    found = run(NonMaxSuppression(fused=fused), boxes, scores)
+    settings = {"iou_threshold": 0.45, "score_threshold": 0.01, "max_detections": 200, "class_agnostic": False}
+    assert_equals_greedy(found, sound_boxes, sound_scores, **settings, max_candidates=2000)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="LiteRT files are made from TensorFlow graphs")
+def test_boxes_without_area_do_not_flood_a_litert_file():
+    import tensorflow as tf
+
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    boxes, scores, _, _ = scene_with_flat_boxes()
+    layer = NonMaxSuppression()
+    inputs = [tf.TensorSpec(x.shape, tf.float32) for x in (boxes, scores)]
+    function = tf.function(lambda boxes, scores: layer(boxes, scores)["scores"]).get_concrete_function(*inputs)
+    content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    file = interpreter.Interpreter(model_content=content)
+    file.allocate_tensors()
+    for details, value in zip(file.get_input_details(), (boxes, scores), strict=True):
+        file.set_tensor(details["index"], value)
+    file.invoke()
+    np.testing.assert_allclose(
+        file.get_tensor(file.get_output_details()[0]["index"]), run(layer, boxes, scores)["scores"], atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("fused", FORMS)
 def test_a_partly_empty_batch(fused):
     boxes, scores = random_scene(np.random.default_rng(9), 2, 30, 4)
