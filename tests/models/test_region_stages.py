@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
-from sklearn.svm import LinearSVC
 
 from kzoo import boxes as box_ops
 from kzoo.models import box_regression, support_vectors, warping
 from kzoo.models.feature_store import FeatureStore, mean_norm
+
+linear_model = pytest.importorskip("sklearn.linear_model", reason="the SVMs need scikit-learn")
+svm = pytest.importorskip("sklearn.svm", reason="the SVMs need scikit-learn")
 
 
 def test_a_store_gives_back_each_images_rows_from_disk(tmp_path):
@@ -41,7 +42,9 @@ def test_box_regression_is_a_ridge_on_whitened_deltas(count):
     mean, covariance = deltas.mean(0), np.cov(deltas.T, bias=True) + 1e-3 * np.eye(4)
     values, vectors = np.linalg.eigh(covariance)
     root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
-    model = Ridge(alpha=3.0, fit_intercept=False).fit(np.c_[x, np.ones(count)], (deltas - mean) @ np.linalg.inv(root))
+    model = linear_model.Ridge(alpha=3.0, fit_intercept=False).fit(
+        np.c_[x, np.ones(count)], (deltas - mean) @ np.linalg.inv(root)
+    )
     expected = model.predict(np.c_[x, np.ones(count)]) @ root + mean
     np.testing.assert_allclose(x @ weights + bias, expected, rtol=1e-3, atol=1e-3)
 
@@ -76,7 +79,7 @@ def test_mined_svms_find_what_svms_on_all_negatives_find(retrain_after):
     for c in range(2):
         labels = np.r_[np.ones(len(positives[c])), -np.ones(len(negatives))]
         every = np.concatenate([positives[c], negatives])
-        whole = LinearSVC(
+        whole = svm.LinearSVC(
             C=1e-3, class_weight={1: 2}, intercept_scaling=10, loss="hinge", dual=True, max_iter=100_000, random_state=0
         ).fit(every, labels)
         np.testing.assert_allclose(every @ weights[:, c] + bias[c], whole.decision_function(every), atol=0.05)
