@@ -4,13 +4,60 @@ from typing import Any
 
 import keras
 
-from kzoo.metrics.evaluation import common_class_names, evaluate
+from kzoo.metrics import segmentation
+from kzoo.metrics.evaluation import common_class_names, evaluate, mean_iou_of
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision as Metric
 
 NOT_YET = -1.0  # as the metric itself says "not measured"
 
 
-class MeanAveragePrecision(keras.callbacks.Callback):
+class _Measurement(keras.callbacks.Callback):
+    """Measures a network on a data set while it trains, and writes the numbers into the epoch's logs."""
+
+    method = ""  # that the model must have
+    class_score = ""  # of each class, also logged
+
+    def __init__(self, data: Any, every: int = 1, prefix: str = "val_", per_class: bool = True):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1 epoch. Received: {every}.")
+        if hasattr(data, "__next__"):
+            raise ValueError(
+                f"Validation data is read again after every {every} epoch(s), and a {type(data).__name__} "
+                "can be read only once: pass a list, a tf.data.Dataset or a keras.utils.PyDataset."
+            )
+        self.data, self.every, self.prefix, self.per_class = data, every, prefix, per_class
+        self.metric: Any = None
+        self.last_result: dict[str, Any] | None = None
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        if not hasattr(model, self.method):
+            name = type(self).__name__
+            raise ValueError(f"{name} needs a model with `{self.method}`; {type(model).__name__} has none.")
+        self.metric = self._metric(model, common_class_names(model, self.data))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        last = epoch + 1 == (self.params or {}).get("epochs") or getattr(self.model, "stop_training", False)
+        if last or (epoch + 1) % self.every == 0:
+            self.last_result = evaluate(self.model, self.data, metric=self.metric)
+        if logs is not None:
+            logs.update(self._scalars())
+
+    def _metric(self, model: Any, class_names: list[str] | None) -> Any:
+        raise NotImplementedError
+
+    def _scalars(self) -> dict[str, float]:
+        measured = self.last_result is not None
+        result = self.last_result if measured else self._metric(self.model, self.metric.class_names).result()
+        scalars = {key: value for key, value in result.items() if key != "per_class"}
+        if self.per_class and self.metric.class_names is not None:
+            score = self.class_score
+            scalars |= {f"{score}/{name}": scores[score] for name, scores in result["per_class"].items()}
+        return {f"{self.prefix}{key}": value if measured else NOT_YET for key, value in scalars.items()}
+
+
+class MeanAveragePrecision(_Measurement):
     """Measures a detector's mean average precision on a data set while it trains.
 
     Adds to the epoch's logs `val_mAP`, `val_mAP@0.50` and so on, and `val_AP/<class>`. **Put it before the callbacks
@@ -40,36 +87,46 @@ class MeanAveragePrecision(keras.callbacks.Callback):
         >>> model.fit(train, callbacks=[kzoo.callbacks.MeanAveragePrecision(val, every=5)])
     """
 
+    method, class_score = "detect", "AP"
+
     def __init__(self, data: Any, every: int = 1, protocol: str = "coco", prefix: str = "val_", per_class: bool = True):
-        super().__init__()
-        if every < 1:
-            raise ValueError(f"every must be at least 1 epoch. Received: {every}.")
-        if hasattr(data, "__next__"):
-            raise ValueError(
-                f"Validation data is read again after every {every} epoch(s), and a {type(data).__name__} "
-                "can be read only once: pass a list, a tf.data.Dataset or a keras.utils.PyDataset."
-            )
-        self.data, self.every, self.prefix, self.per_class = data, every, prefix, per_class
+        super().__init__(data, every, prefix, per_class)
         self.metric = Metric(protocol)
-        self.last_result: dict[str, Any] | None = None
 
-    def set_model(self, model: Any) -> None:
-        super().set_model(model)
-        if not hasattr(model, "detect"):
-            raise ValueError(f"MeanAveragePrecision needs a model with `detect`; {type(model).__name__} has none.")
-        self.metric.class_names = common_class_names(model, self.data)
+    def _metric(self, model: Any, class_names: list[str] | None) -> Metric:
+        return Metric(self.metric.protocol, class_names)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        last = epoch + 1 == (self.params or {}).get("epochs") or getattr(self.model, "stop_training", False)
-        if last or (epoch + 1) % self.every == 0:
-            self.last_result = evaluate(self.model, self.data, metric=self.metric)
-        if logs is not None:
-            logs.update(self._scalars())
 
-    def _scalars(self) -> dict[str, float]:
-        measured = self.last_result is not None
-        result = self.last_result if measured else Metric(self.metric.protocol, self.metric.class_names).result()
-        scalars = {key: value for key, value in result.items() if key != "per_class"}
-        if self.per_class and self.metric.class_names is not None:
-            scalars |= {f"AP/{name}": scores["AP"] for name, scores in result["per_class"].items()}
-        return {f"{self.prefix}{key}": value if measured else NOT_YET for key, value in scalars.items()}
+class MeanIoU(_Measurement):
+    """Measures a segmenter's mean IoU on a data set while it trains.
+
+    Adds to the epoch's logs `val_mIoU`, `val_pixel_accuracy`, `val_mean_accuracy`, `val_mean_dice` and, for each class,
+    `val_IoU/<class>`. Where it stands among the callbacks, and what is logged in epochs without a measurement, is as
+    with `MeanAveragePrecision`.
+
+    Args:
+        data: batches of `(images, {"masks"})`, of the network's size or (`kzoo.data.load(..., image_size=None)`) of
+            each image's own: the labels are brought to the size of the images given, and compared there.
+        every: measure after every so many epochs, and after the last one of the training.
+        prefix: put before each key.
+        per_class: also log each class's IoU.
+
+    Attributes:
+        last_result: what the last measurement returned ("per_class" included), `None` before it.
+        metric: the `kzoo.metrics.MeanIoU` behind it.
+
+    Example:
+        >>> val = kzoo.data.load("path/to/camvid", "val", image_size=None)
+        >>> model.fit(train, callbacks=[kzoo.callbacks.MeanIoU(val, every=5)])
+    """
+
+    method, class_score = "segment", "IoU"
+
+    def _metric(self, model: Any, class_names: list[str] | None) -> segmentation.MeanIoU:
+        return mean_iou_of(model, class_names)
+
+
+def measurement(model: Any, data: Any) -> keras.callbacks.Callback | None:
+    """The callback that scores this model, or None where it neither detects nor segments."""
+    kind = MeanIoU if hasattr(model, "segment") else MeanAveragePrecision if hasattr(model, "detect") else None
+    return None if kind is None else kind(data)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kzoo import report
-from kzoo.report import document, files, page
+from kzoo.report import boxes, document, files, page
 
 
 class Document(HTMLParser):
@@ -195,7 +195,7 @@ def dataset():
 
 
 def test_a_detector_is_measured_and_its_pictures_drawn(tmp_path, dataset):
-    metric, evaluation = report.measure(Detector(), dataset)
+    metric, evaluation = boxes.measure(Detector(), dataset)
     assert evaluation["images"] == 2
     assert evaluation["split"] == "val"
     assert evaluation["scores"]["mAP"] == pytest.approx(0.5)  # the dog found exactly, the cat not at all
@@ -203,16 +203,16 @@ def test_a_detector_is_measured_and_its_pictures_drawn(tmp_path, dataset):
         ("cat", 1, 0),
         ("dog", 1, 1),
     ]
-    report.draw_measurement(tmp_path, metric, evaluation)
-    report.draw_images(tmp_path, metric, evaluation, dataset.annotations)
-    report.draw_data(tmp_path, dataset.annotations)
-    report.draw_batch(tmp_path, dataset)
+    boxes.draw_measurement(tmp_path, metric, evaluation)
+    boxes.draw_images(tmp_path, metric, evaluation, dataset.annotations)
+    boxes.draw_data(tmp_path, dataset.annotations)
+    boxes.draw_batch(tmp_path, dataset)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == set(files.PICTURES.values()) - {files.PICTURES["curves"]}
 
 
 def test_a_detector_of_one_box_an_image_is_measured_as_a_localizer(dataset):
-    _, evaluation = report.measure(Detector(), dataset)
+    _, evaluation = boxes.measure(Detector(), dataset)
     scores = evaluation["scores"]
     assert (scores["accuracy"], scores["mean_IoU"], scores["localized"]) == (0.5, 0.5, 0.5)
     assert scores["IoU>0.5, decent"] == scores["IoU>0.7, pretty good"] == scores["IoU>0.9, almost perfect"] == 0.5
@@ -222,15 +222,15 @@ def test_a_detector_of_one_box_an_image_is_measured_as_a_localizer(dataset):
         def detect(self, images):
             return {key: np.concatenate([x, x], 1) if x.ndim > 1 else x for key, x in super().detect(images).items()}
 
-    assert "accuracy" not in report.measure(OfTwo(), dataset)[1]["scores"]
+    assert "accuracy" not in boxes.measure(OfTwo(), dataset)[1]["scores"]
 
 
 def test_no_picture_of_worst_images_stays_from_a_worse_measurement(tmp_path, dataset):
     old = tmp_path / files.PICTURES["worst"]
     old.write_bytes(b"")
     perfect = type(dataset)([(dataset[0][0][:1], {k: v[:1] for k, v in dataset[0][1].items()})])
-    metric, evaluation = report.measure(Detector(), perfect)
-    report.draw_images(tmp_path, metric, evaluation, dataset.annotations)
+    metric, evaluation = boxes.measure(Detector(), perfect)
+    boxes.draw_images(tmp_path, metric, evaluation, dataset.annotations)
     assert not old.exists()
 
 

@@ -105,10 +105,10 @@ def test_a_box_loss_of_zero_over_an_epoch_is_warned_of():
 
 def test_classes_without_a_box_are_named():
     names = ["cat", "dog", "emu"]
-    assert missing_classes([np.array([0, 1]), np.array([2, 0])], names) is None
-    assert "No training box of dog:" in missing_classes([np.array([0]), np.array([2, 2])], names)
-    assert "no box at all" in missing_classes([np.zeros(0, int)], names)
-    assert "no box at all" in missing_classes([], names)
+    assert missing_classes([2, 1, 1], names) is None
+    assert "No training box of dog:" in missing_classes([1, 0, 2], names)
+    assert "No training pixel of dog:" in missing_classes(np.array([1, 0, 2]), names, "pixel")
+    assert "no box at all" in missing_classes([0, 0, 0], names)
 
 
 @pytest.mark.parametrize(("ema", "warned"), [(0.0, False), (0.5, False), (0.999, True)])

@@ -10,23 +10,40 @@ from kzoo.cli import console, targets
 _CHECK_SPLITS = ("test", "val", "validation")
 
 
-def load_data(data: str, split: str | None, detector: Any, limit: int | None = None, batch_size: int = 8) -> Any:
+def load_data(
+    data: str,
+    split: str | None,
+    detector: Any,
+    limit: int | None = None,
+    batch_size: int = 8,
+    options: dict[str, Any] | None = None,
+) -> Any:
     """A split as batches for evaluation, with the detector's image size and the detector's order of classes.
+
+    Masks keep the size of their images: a segmenter's labels are compared there.
+
+    Args:
+        options: of reading masks, as `void`.
 
     Raises:
         ValueError: if data and detector have no class in common, and what `kzoo.data.load` raises.
     """
+    segments = hasattr(detector, "segment")
     with console.quiet_native():
         from kzoo.data import load
 
         dataset = load(
             data,
             split=split,
-            image_size=tuple(detector.image_size),
+            image_size=None if segments else tuple(detector.image_size),
             batch_size=batch_size,
             class_names=detector.class_names,
             limit=limit,
+            task="segmentation" if segments else "detection",
+            **(options or {}),
         )
+    if segments:
+        return dataset
     left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
     if left_out and detector.class_names:
         known = ", ".join(map(str, detector.class_names[:10])) + (", ..." if len(detector.class_names) > 10 else "")
@@ -38,19 +55,19 @@ def load_data(data: str, split: str | None, detector: Any, limit: int | None = N
 
 def evaluation_data(path: Path, detector: Any, data: str | None, split: str | None, limit: int | None = None) -> Any:
     """Data to check an exported file on: the split given, else the test split, else what the run validated on."""
-    name = targets.data_of(path, data)
+    name, options = targets.data_of(path, data), targets.reading_options(path, data)
     if split is not None:
-        return load_data(name, split, detector, limit)
+        return load_data(name, split, detector, limit, options=options)
     first: ValueError | None = None
     for one in _CHECK_SPLITS:
         try:
-            return load_data(name, one, detector, limit)
+            return load_data(name, one, detector, limit, options=options)
         except ValueError as error:
             first = first or error
     if data is None and targets.is_run(path):
         _, held_out = annotations_of(path)
         if held_out is not None:
-            return batches(held_out, detector)
+            return batches(held_out, detector, measured=True)
     raise first
 
 
@@ -58,7 +75,7 @@ def calibration_data(path: Path, detector: Any, data: str | None) -> Any:
     """Training images, not augmented, for int8: they look like those to come."""
     if data is None and targets.is_run(path):
         train, _ = annotations_of(path)
-        return batches(train, detector, shuffle=True)
+        return batches(train, detector, shuffle=True, **targets.fit_options(detector))
     return load_data(targets.data_of(path, data), "train", detector)
 
 
@@ -71,11 +88,13 @@ def annotations_of(path: Path) -> tuple[Any, Any]:
         return read_named(Run.open(path).config)
 
 
-def batches(annotations: Any, detector: Any, **options: Any) -> Any:
+def batches(annotations: Any, detector: Any, measured: bool = False, **options: Any) -> Any:
+    """Batches of the detector's image size; masks to measure on keep the size of their images."""
+    size = None if measured and hasattr(detector, "segment") else tuple(detector.image_size)
     with console.quiet_native():
         from kzoo.data import from_annotations
 
-        return from_annotations(annotations, tuple(detector.image_size), **options)
+        return from_annotations(annotations, size, **options)
 
 
 def training(run: Any, show: bool = True) -> dict[str, Any] | None:
@@ -91,7 +110,9 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
         report.summarize(folder, model, config.model)
         visualize.training_curves(folder / files.RESULTS, folder / files.PICTURES["curves"])
         if train is not None:
-            report.draw_data(folder, train, model)
+            from kzoo.training.sources import batch_options
+
+            report.of(model).draw_data(folder, train, model)
             shown = batches(
                 train,
                 model,
@@ -99,11 +120,12 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
                 augment=config.augment,
                 shuffle=True,
                 seed=config.seed,
+                **batch_options(config, model),
             )
-            report.draw_batch(folder, shown)
+            report.of(model).draw_batch(folder, shown)
     evaluation = None
     if validation is not None:
-        evaluation = score(folder, detector, batches(validation, model), config.data)
+        evaluation = score(folder, detector, batches(validation, model, measured=True), config.data)
         if show:
             print_scores(evaluation)
     path = write_report(folder)
@@ -118,14 +140,14 @@ def score(folder: Path | None, detector: Any, dataset: Any, data: str, protocol:
     from kzoo.report import files
 
     with counting("evaluating") as progress:
-        metric, evaluation = report.measure(detector, dataset, protocol, progress)
+        metric, evaluation = report.of(detector).measure(detector, dataset, protocol, progress)
     evaluation = {"data": data, **evaluation}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / files.EVALUATION, evaluation)
         with console.quiet_native():
-            report.draw_measurement(folder, metric, evaluation)
-            report.draw_images(folder, metric, evaluation, dataset.annotations)
+            report.of(detector).draw_measurement(folder, metric, evaluation)
+            report.of(detector).draw_images(folder, metric, evaluation, dataset.annotations)
     return evaluation
 
 
@@ -188,9 +210,8 @@ def print_scores(evaluation: dict[str, Any]) -> None:
         columns = list(rows[0])
         console.say()
         console.table(columns, [[_known(row[key]) for key in columns] for row in rows])
-    console.say(
-        f"\nbest mean F1 at score {evaluation['score_threshold']:.2f}; {evaluation['seconds']:.1f} s for all images"
-    )
+    best = f"best mean F1 at score {evaluation['score_threshold']:.2f}; " if "score_threshold" in evaluation else ""
+    console.say(f"\n{best}{evaluation['seconds']:.1f} s for all images")
 
 
 def _known(value: Any) -> Any:

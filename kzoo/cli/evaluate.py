@@ -17,6 +17,9 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
     protocol: Annotated[str, typer.Option(metavar="coco|voc2007|voc2010", help="How mAP is defined.")] = "coco",
+    data_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of reading masks, as void=11; may be repeated.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,
     output: Annotated[
@@ -24,7 +27,7 @@ def evaluate(
         typer.Option("--output", "-o", metavar="DIR", help="Folder for curves, pictures and a report.html."),
     ] = None,
 ) -> None:
-    """Prints mAP and per-class AP; draws curves, confusion matrix and the worst images.
+    """Prints mAP and per-class AP, or mean IoU and per-class IoU; draws curves, confusion matrix and the worst images.
 
     On a run's own data they go into its folder, and its report.html is renewed.
 
@@ -42,7 +45,8 @@ def evaluate(
     from kzoo.cli import after
     from kzoo.report import files
 
-    dataset = after.load_data(name, split, detector, limit)
+    options = targets.reading_options(path, data, data_option)
+    dataset = after.load_data(name, split, detector, limit, options=options)
     # A part of the images, or other data, does not speak for the run.
     own = targets.is_run(path) and limit is None and name == targets.config(path).get("data")
     folder = output or (path if own else None)

@@ -27,9 +27,9 @@ def export(
     verify: Annotated[bool, typer.Option(help="Run the file beside the model and compare.")] = True,
     images: Annotated[int, typer.Option(min=1, help="Images for the check, at most.")] = 200,
 ) -> None:
-    """Writes the whole detector as a file that runs without kzoo, and checks it against the model.
+    """Writes the whole detector or segmenter as a file that runs without kzoo, and checks it against the model.
 
-    Raw pixels go in, detections come out; class names travel inside the file.
+    Raw pixels go in, detections (or labels) come out; class names travel inside the file.
 
     Example: [bold]kzoo export runs/ssd --format litert --quantization int8[/]
     """
@@ -85,6 +85,9 @@ def benchmark(
     ],
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Score on this data set, too.")] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    data_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of reading masks, as void=11; may be repeated.")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed calls; the median counts.")] = 20,
     limit: Annotated[int | None, typer.Option(min=1, help="Score on so many images only.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
@@ -103,7 +106,8 @@ def benchmark(
         if data is not None:
             from kzoo.cli import after
 
-            dataset = after.load_data(data, split, detector, limit=limit)
+            options = targets.data_options(data_option)
+            dataset = after.load_data(data, split, detector, limit=limit, options=options)
         with console.quiet_native():
             from kzoo.export import benchmark as time_it
             from kzoo.export import format_benchmark

@@ -22,12 +22,12 @@ def predict(
 ) -> None:
     """Finds objects in images; writes pictures with boxes and predictions.json.
 
+    A segmenter labels every pixel: pictures are overlays, and <name>-mask.png holds the class of each pixel.
+
     Boxes are x1, y1, x2, y2 in pixels of the upright image. Unreadable images are listed and passed over.
 
     Example: [bold]kzoo predict runs/ssd photos/ --output found --score 0.4[/]
     """
-    from kzoo.report import files
-
     sources = list(_images(images, output))
     detector = targets.load(model)
     names = detector.class_names
@@ -35,6 +35,13 @@ def predict(
     detections: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
     places = _places(sources, output)
+    if hasattr(detector, "segment"):
+        from kzoo.cli.predict_masks import segment_images
+
+        listed = segment_images(detector, _read(sources, unreadable), places, pictures)
+        about = {"mask_format": "index PNG, a pixel's number is its class's id"}
+        _finish(model, output, sources, listed, unreadable, names, about)
+        return
     for start in range(0, len(sources), _CHUNK):
         read = list(_read(sources[start : start + _CHUNK], unreadable))
         if not read:
@@ -60,24 +67,35 @@ def predict(
                 for box, label, s in zip(kept["boxes"], kept["labels"], kept["scores"], strict=True)
             ]
             console.say(f"{source}: {_summary(kept['labels'], names)}")
+    about = {"score_threshold": score, "box_format": "x1, y1, x2, y2 in pixels of the upright image"}
+    _finish(model, output, sources, listed, unreadable, names, about, detections)
+
+
+def _finish(
+    model: str,
+    output: Path,
+    sources: Sequence[Path],
+    listed: list[dict[str, Any]],
+    unreadable: list[dict[str, str]],
+    names: Sequence[str] | None,
+    about: dict[str, Any],
+    detections: list[dict[str, Any]] | None = None,
+) -> None:
+    """Writes predictions.json and says what was found and what could not be read."""
+    from kzoo.report import files
+
     if not listed:
         raise ValueError(f"None of the {len(sources)} images could be read. First: {unreadable[0]['reason']}")
-    path = files.write_json(
-        output / "predictions.json",
-        {
-            "model": str(model),
-            "score_threshold": score,
-            "box_format": "x1, y1, x2, y2 in pixels of the upright image",
-            "categories": [{"id": i, "name": name} for i, name in enumerate(names or [])],
-            "images": listed,
-            "detections": detections,
-            "unreadable": unreadable,
-        },
-    )
+    categories = [{"id": i, "name": name} for i, name in enumerate(names or [])]
+    content = {"model": str(model), **about, "categories": categories, "images": listed}
+    if detections is not None:
+        content["detections"] = detections
+    path = files.write_json(output / "predictions.json", {**content, "unreadable": unreadable})
     for one in unreadable:
         console.warn(f"passed over {one['reason']}")
+    objects = "" if detections is None else f"{len(detections)} objects, "
     console.say(
-        f"{len(detections)} objects, {len(listed)} images: {path}" + (f", pictures in {output}" if pictures else "")
+        f"{objects}{len(listed)} images: {path}" + (f", pictures in {output}" if "picture" in listed[0] else "")
     )
 
 

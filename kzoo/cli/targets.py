@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kzoo import messages
 from kzoo.cli import console
 
@@ -64,6 +66,42 @@ def data_of(path: Path, data: str | None) -> str:
     if not chosen:
         raise ValueError(f"{path}: does not say which data to use. Add --data DATA.")
     return str(chosen)
+
+
+def reading_options(path: Path, data: str | None, given: list[str] | None = None) -> dict[str, Any]:
+    """How masks are to be read: as the run did, on its own data, and as `--data-option` says."""
+    own = config(path)
+    options = own.get("data_options") or {} if data is None or data == own.get("data") else {}
+    options = {key: value for key, value in options.items() if key in ("instances", "values", "void")}
+    return options | data_options(given)
+
+
+def data_options(given: list[str] | None) -> dict[str, Any]:
+    """["void=11"] -> {"void": 11}"""
+    return dict(map(name_and_value, given or []))
+
+
+def fit_options(detector: Any) -> dict[str, str]:
+    """How a segmenter's images are brought to its size: as it does so itself, in tiles or stretched."""
+    if not hasattr(detector, "segment"):
+        return {}
+    model = getattr(detector, "model", detector)
+    return {"fit": "stretch" if getattr(model, "tile_size", None) is None else "crop"}
+
+
+def name_and_value(text: str) -> tuple[str, Any]:
+    """ "scales=[0.1, 0.3]" -> ("scales", [0.1, 0.3])
+
+    Raises:
+        ValueError: if it is no such pair.
+    """
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise ValueError(f"{text}: is no NAME=VALUE, as frozen_stages=3, scales=[0.1,0.3] or void=11.")
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from kzoo.cli import console, targets
 
@@ -17,7 +16,9 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="A VOC, COCO or YOLO folder, or a data set's name.", rich_help_panel=_MODEL),
+        typer.Option(
+            metavar="DATA", help="A VOC, COCO, YOLO or mask folder, or a data set's name.", rich_help_panel=_MODEL
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to train on. \\[train]", rich_help_panel=_MODEL)] = None,
     val_split: Annotated[
@@ -55,7 +56,23 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help="none, light, no_up, ssd, yolo, or single steps as flip,jitter,photometric. \\[light]",
+            help="none, light, no_up, ssd, yolo (masks: street, unet), or steps as flip,jitter. \\[light]",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    class_balance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|median",
+            help="Weigh a segmenter's classes by their frequency. \\[none]",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    data_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Of masks: void=11, values=\\[0,255], instances=true, fit=crop, weights=true; may be repeated.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -117,9 +134,11 @@ def train(
         bool, typer.Option(help="Score the best weights, draw pictures, write report.html.", rich_help_panel=_RUN)
     ] = True,
 ) -> None:
-    """Trains a detector; everything goes into a run folder, report.html last.
+    """Trains a detector or a segmenter; everything goes into a run folder, report.html last.
 
     Example: [bold]kzoo train ssd --data path/to/voc --backbone mobilenet --weights imagenet --epochs 40[/]
+
+    Masks: [bold]kzoo train unet --data path/to/masks --option padding=same --image-size 256 --class-balance median[/]
 
     Continue: [bold]kzoo train --resume runs/ssd[/]
     """
@@ -128,7 +147,9 @@ def train(
         "val_split": _val_split(val_split),
         "backbone": backbone,
         "weights": weights,
-        "model_options": dict(map(_name_and_value, option or [])) or None,
+        "model_options": dict(map(targets.name_and_value, option or [])) or None,
+        "data_options": targets.data_options(data_option) or None,
+        "class_balance": class_balance,
         "image_size": targets.parse_size(image_size),
         "limit": limit,
         "augment": None if augment is None else augment.split(","),
@@ -157,7 +178,7 @@ def train(
     if resume is None and model is None:
         raise ValueError("No model given. Name one of `kzoo models`, as in: kzoo train ssd --data DATA")
     if resume is None and data is None:
-        raise ValueError("No data given. Add --data DATA: a VOC, COCO or YOLO folder or a data set's name.")
+        raise ValueError("No data given. Add --data DATA: a VOC, COCO, YOLO or mask folder or a data set's name.")
     if resume is not None:
         resume = str(_resumable(resume, settings.pop("run_dir", None)))
 
@@ -167,17 +188,6 @@ def train(
         from kzoo.cli import after
 
         after.training(run)
-
-
-def _name_and_value(text: str) -> tuple[str, Any]:
-    """ "scales=[0.1, 0.3]" -> ("scales", [0.1, 0.3])"""
-    name, equals, value = text.partition("=")
-    try:
-        if name and equals:
-            return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        pass
-    raise ValueError(f"--option {text}: is no NAME=VALUE, as frozen_stages=3 or scales=[0.1,0.3].")
 
 
 def _resumable(target: str, run_dir: str | None) -> Path:

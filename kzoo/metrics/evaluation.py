@@ -1,4 +1,4 @@
-"""A detector's run over a data set."""
+"""A detector's or a segmenter's run over a data set."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,6 +8,7 @@ import numpy as np
 
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.records import as_numpy
+from kzoo.metrics.segmentation import MeanIoU
 
 BATCH_SIZE = 8  # images that are detected together where the data set is one tuple of arrays
 
@@ -16,22 +17,23 @@ def evaluate(
     detector: Any,
     dataset: Iterable | tuple,
     protocol: str = "coco",
-    metric: MeanAveragePrecision | None = None,
+    metric: MeanAveragePrecision | MeanIoU | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> dict[str, Any]:
-    """Runs a detector over a data set and measures what it found.
+    """Runs a detector or a segmenter over a data set and measures what it found.
 
-    Where the targets hold "transform", found and true boxes are first moved back into pixels of the original image, so
-    that areas are what COCO and VOC mean by them. No image is kept.
+    Where the targets of boxes hold "transform", found and true boxes are first moved back into pixels of the original
+    image, so that areas are what COCO and VOC mean by them. No image is kept.
 
     Args:
-        detector: whatever has `detect(images)`: a model, or an exported file opened by `kzoo.export.load`. One whose
-            `detect` takes proposals gets those of the targets, where they have any.
+        detector: whatever has `detect(images)`, or `segment(images)`: a model, or an exported file opened by
+            `kzoo.export.load`. One whose `detect` takes proposals gets those of the targets, where they have any.
         dataset: an iterable of `(images, targets)` batches (a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list), or
-            one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`.
-        protocol: "coco", "voc2007" or "voc2010".
+            one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`, of a segmenter
+            with "masks" (B, H, W).
+        protocol: of a detector, "coco", "voc2007" or "voc2010".
         metric: measure with this one instead, and look into it afterwards (curves, worst images); or with another
-            measure of detections, as `Localization`. It is reset first.
+            measure, as `Localization` or `BoundaryF1`. It is reset first. None: mean average precision, or mean IoU.
         progress: called after each batch with the number of batches done and their total, `None` if unknown.
 
     Returns:
@@ -42,15 +44,16 @@ def evaluate(
     """
     class_names = common_class_names(detector, dataset)
     if metric is None:
-        metric = MeanAveragePrecision(protocol, class_names=class_names)
+        segments = hasattr(detector, "segment")
+        metric = mean_iou_of(detector, class_names) if segments else MeanAveragePrecision(protocol, class_names)
     metric.reset_state()
     batches, total = _batches(dataset)
     num_images = 0
     for done, batch in enumerate(batches, start=1):
         images, targets = _images_and_targets(batch)
         targets = {key: as_numpy(value) for key, value in targets.items()}
-        extra = {"proposals": targets["proposals"]} if "proposals" in targets and takes_proposals(detector) else {}
-        found = {key: as_numpy(value) for key, value in detector.detect(images, **extra).items()}
+        found = segment_or_detect(detector, images, targets)
+        found = {key: as_numpy(value) for key, value in found.items()}
         metric.update_state(*to_original(targets, found))
         num_images += len(found["labels"])
         if progress is not None:
@@ -63,9 +66,25 @@ def evaluate(
     return metric.result()
 
 
+def segment_or_detect(model: Any, images: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model says of a batch, with the targets' proposals where it takes them."""
+    if hasattr(model, "segment"):
+        return model.segment(images)
+    extra = {"proposals": targets["proposals"]} if "proposals" in targets and takes_proposals(model) else {}
+    return model.detect(images, **extra)
+
+
 def takes_proposals(detector: Any) -> bool:
     """Does its `detect` take proposals beside the images, as Fast R-CNN's?"""
     return "proposals" in inspect.signature(detector.detect).parameters
+
+
+def mean_iou_of(segmenter: Any, class_names: list[str] | None) -> MeanIoU:
+    """The measure of a segmenter's classes, empty."""
+    count = getattr(segmenter, "num_classes", None) or (len(class_names) if class_names else None)
+    if count is None:
+        raise ValueError("Neither the segmenter nor the data set knows its classes: pass metric=MeanIoU(num_classes).")
+    return MeanIoU(count, class_names=class_names)
 
 
 def to_original(
@@ -123,7 +142,7 @@ def _shown(names: list[str]) -> str:
 def _images_and_targets(batch: Any) -> tuple[Any, Mapping[str, Any]]:
     if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[1], Mapping):
         raise ValueError(
-            "A data set for evaluation yields (images, targets), targets a dict with 'boxes' and 'labels'. "
+            "A data set for evaluation yields (images, targets), targets a dict with 'boxes' and 'labels', or 'masks'. "
             f"Received: {type(batch).__name__} of {len(batch) if hasattr(batch, '__len__') else '?'}."
         )
     return batch[0], batch[1]

@@ -138,6 +138,11 @@ def arguments(name: str) -> list[str]:
     return [key for key in inspect.signature(_class_of(name)).parameters if key not in ("num_classes", "kwargs")]
 
 
+def task(name: str) -> str:
+    """What a model learns: "detection" from boxes, "segmentation" from masks."""
+    return "segmentation" if issubclass(_class_of(name), Segmenter) else "detection"
+
+
 def info(name: str) -> dict:
     """What is known of a model: {"paper": reference, "scores": {data set and settings: score measured by us}}."""
     if name not in _MODELS:
@@ -170,4 +175,5 @@ __all__ = [
     "load",
     "names",
     "takes_proposals",
+    "task",
 ]

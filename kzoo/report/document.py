@@ -7,6 +7,24 @@ from typing import Any
 from kzoo.report import files, page
 
 _FAULTS_SHOWN = 200
+_HEADLINES = ("mAP", "mAP@0.50", "accuracy", "mean_IoU", "mIoU", "pixel_accuracy")
+_CAPTIONS = {
+    "detection": {
+        "charts": "Precision and recall",
+        "confusion": "Confusion matrix. Rows are true classes, columns predicted ones. Last column: objects that were "
+        "not found; last row: detections where there is no object.",
+        "comparison": "Left of each pair: ground truth, dashed. Right: what the model found.",
+        "worst": "The images with the most missed and false objects. Dashed: ground truth; solid: found.",
+        "batch": "What the network sees: images and boxes after augmentation.",
+    },
+    "segmentation": {
+        "charts": "Confusion of classes",
+        "confusion": "Rows are true classes, columns predicted ones: what share of its pixels was taken for what.",
+        "comparison": "Left of each pair: ground truth, void hatched. Right: what the model predicted.",
+        "worst": "The images with the largest share of wrong pixels. Left: ground truth; right: predicted.",
+        "batch": "What the network sees: images and masks after augmentation.",
+    },
+}
 
 
 def build(folder: Path, title: str | None = None) -> str:
@@ -16,28 +34,24 @@ def build(folder: Path, title: str | None = None) -> str:
     evaluation = files.read_json(folder / files.EVALUATION) or {}
     summary = files.read_json(folder / files.SUMMARY) or {}
     picture = {name: folder / file for name, file in files.PICTURES.items()}
+    says = _CAPTIONS["segmentation" if summary.get("task") == "segmentation" else "detection"]
     parts: list[tuple[str, Callable[[], str]]] = [
         ("Scores", lambda: _scores(evaluation)),
         ("Training", lambda: _training(rows, picture["curves"])),
-        ("Precision and recall", lambda: _detection_charts(picture)),
+        (says["charts"], lambda: _charts(picture, says["confusion"])),
         (
             "Ground truth and predictions",
-            lambda: page.image(
-                picture["comparison"], "Left of each pair: ground truth, dashed. Right: what the model found."
-            ),
+            lambda: page.image(picture["comparison"], says["comparison"]),
         ),
         (
             "Worst images",
-            lambda: page.image(
-                picture["worst"],
-                "The images with the most missed and false objects. Dashed: ground truth; solid: found.",
-            ),
+            lambda: page.image(picture["worst"], says["worst"]),
         ),
         ("Exported files", lambda: _exports(folder)),
         ("Data", lambda: _data(folder, picture)),
         (
             "Training batch",
-            lambda: page.image(picture["batch"], "What the network sees: images and boxes after augmentation."),
+            lambda: page.image(picture["batch"], says["batch"]),
         ),
         ("Settings", lambda: page.pairs(config) if config else ""),
         ("Environment", lambda: _environment(folder)),
@@ -68,12 +82,12 @@ def _headline(
     split = evaluation.get("split")
     tiles: dict[str, Any] = {
         f"{name} ({split})" if split else name: f"{scores[name]:.4f}"
-        for name in ("mAP", "mAP@0.50", "accuracy", "mean_IoU")
+        for name in _HEADLINES
         if scores.get(name) is not None
     }
     if not tiles:
-        best = [row["val_mAP"] for row in rows if isinstance(row.get("val_mAP"), float)]
-        tiles["best val_mAP"] = max(best, default=None)
+        for name in ("val_mAP", "val_mIoU"):
+            tiles[f"best {name}"] = max((row[name] for row in rows if isinstance(row.get(name), float)), default=None)
     tiles["epochs"] = f"{len(rows)} of {config['epochs']}" if rows and "epochs" in config else len(rows) or None
     seconds = [row["seconds"] for row in rows if isinstance(row.get("seconds"), float)]
     tiles["training time"] = duration(sum(seconds)) if seconds else None
@@ -141,17 +155,13 @@ def _training(rows: list[dict], curves: Path) -> str:
     return page.image(curves, "Loss parts (validation dashed), scores and learning rate over the epochs.") + table
 
 
-def _detection_charts(picture: Mapping[str, Path]) -> str:
+def _charts(picture: Mapping[str, Path], of_confusion: str) -> str:
     charts = [
         page.image(picture["precision_recall"], "Precision against recall, a line a class."),
         page.image(picture["f1"], "F1 against the score threshold: its top is the threshold to use."),
     ]
     pair = "".join(chart for chart in charts if chart)
-    confusion = page.image(
-        picture["confusion"],
-        "Confusion matrix. Rows are true classes, columns predicted ones. Last column: objects that were not found; "
-        "last row: detections where there is no object.",
-    )
+    confusion = page.image(picture["confusion"], of_confusion)
     return (f'<div class="pair">{pair}</div>' if pair else "") + confusion
 
 

@@ -13,6 +13,8 @@ from kzoo.messages import unknown_name
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
+BALANCES = ("none", "median")
+DATA_OPTIONS = ("fit", "instances", "values", "void", "weights")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # Peak learning rates where none is given: SSD's own for SGD (section 3), the usual for Adam. Weights that start from a
@@ -48,9 +50,14 @@ class TrainConfig:
         precision: "float32", "mixed_float16" (with loss scaling) or "mixed_bfloat16".
         seed: for weights, shuffling, augmentation and dropout.
         validate_every: epochs between validations; the last epoch always validates.
-        early_stopping: stop after so many epochs without a better val_mAP; 0 never stops early.
+        early_stopping: stop after so many epochs without a better val_mAP (or val_mIoU); 0 never stops early.
         augment: a preset's name or a list of augmentations (see `kzoo.data.augment`): "light" suits trainings of some
-            ten thousand steps, "ssd" (or True), the paper's, longer ones; False for none.
+            ten thousand steps, "ssd" (or True), the paper's, longer ones; False for none. For masks see
+            `kzoo.data.augment.masks`: "light", "street", "no_up", "unet".
+        class_balance: of segmenters, "median": the loss weighs each class by the median of the classes' frequencies
+            over its own (Eigen and Fergus, ICCV 2015, as SegNet takes it), counted in the training masks; or "none".
+        data_options: of masks: `values`, `void`, `instances` (see `kzoo.data.readers.masks.read`), `weights` (U-Net's
+            boundary weights) and `fit`, "stretch" or "crop"; by default networks that tile large images crop.
         tensorboard: write TensorBoard logs into the run folder.
         xla: "auto" compiles where an accelerator is present (on the CPU it trains several times slower), True or False.
         model_options: further arguments of the model's constructor, as {"frozen_stages": 2}.
@@ -80,6 +87,8 @@ class TrainConfig:
     validate_every: int = 1
     early_stopping: int = 0
     augment: bool | str | list[str] = "light"
+    class_balance: str = "none"
+    data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     tensorboard: bool = False
     xla: bool | str = "auto"
     model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -97,14 +106,19 @@ class TrainConfig:
         self._check()
 
     def _check(self) -> None:
-        for key, valid in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        choices = {"class_balance": BALANCES, "optimizer": OPTIMIZERS, "precision": PRECISIONS, "schedule": SCHEDULES}
+        for key, valid in choices.items():
             if getattr(self, key) not in valid:
                 raise ValueError(unknown_name(key, getattr(self, key), valid))
         for key in ("model", "data", "split", "backbone", "weights", "run_dir", "name"):
             optional = key in ("split", "backbone", "weights", "name")
             value = getattr(self, key)
             _require(isinstance(value, str) or (optional and value is None), key, value, "text")
-        _require(isinstance(self.model_options, dict), "model_options", self.model_options, "names and values")
+        for key in ("model_options", "data_options"):
+            _require(isinstance(getattr(self, key), dict), key, getattr(self, key), "names and values")
+        for key in self.data_options:
+            if key not in DATA_OPTIONS:
+                raise ValueError(unknown_name("data option", key, DATA_OPTIONS))
         _require(isinstance(self.augment, bool | str | list | tuple), "augment", self.augment, "true, false or names")
         for key in ("epochs", "batch_size", "validate_every"):
             _require(_is_int(getattr(self, key)) and getattr(self, key) >= 1, key, getattr(self, key), "1, 2, 3, ...")

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The network with the best val_mAP (its moving average, where `ema` is on), without the optimizer's state."""
+        """The network of the best val_mAP or val_mIoU (averaged, where `ema` is on), without the optimizer's state."""
         return self.folder / BEST
 
     @property

@@ -24,12 +24,13 @@ from kzoo.training.folder import (
 
 
 def score_of(logs: dict[str, Any]) -> float:
-    """What picks the best epoch, higher is better: val_mAP, or the negative val_loss of networks that do not detect.
+    """What picks the best epoch, higher is better: val_mAP or val_mIoU, or the negative val_loss of other networks.
 
-    NaN where there is nothing to compare: COCO's mAP is -1 where the validation data holds no ground truth.
+    NaN where there is nothing to compare: both are -1 where the validation data holds no ground truth.
     """
-    if "val_mAP" in logs:
-        return float(logs["val_mAP"]) if logs["val_mAP"] >= 0 else math.nan
+    for measure in ("val_mAP", "val_mIoU"):
+        if measure in logs:
+            return float(logs[measure]) if logs[measure] >= 0 else math.nan
     return -float(logs.get("val_loss", math.nan))
 
 
@@ -39,7 +40,7 @@ class State:
 
     Attributes:
         epoch: whole epochs done.
-        best_score: the best val_mAP so far; None before the first validation.
+        best_score: the best val_mAP or val_mIoU so far; None before the first validation.
         best_epoch: the epoch (from 1) that had it.
         waited: epochs since then.
         seed: the training's seed.

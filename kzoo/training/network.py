@@ -27,9 +27,16 @@ def image_size_of(config: TrainConfig, model: Any) -> tuple[int, int]:
 
 
 def create(
-    config: TrainConfig, class_names: Sequence[str] | None, size: tuple[int, int], say: Callable[[str], None]
+    config: TrainConfig,
+    class_names: Sequence[str] | None,
+    say: Callable[[str], None],
+    class_weights: Sequence[float] | None = None,
 ) -> keras.Model:
-    """Makes the network that `config` names; `say` is told what weights of another run were taken over."""
+    """Makes the network that `config` names; `say` is told what weights of another run were taken over.
+
+    Args:
+        class_weights: of a segmenter's loss, one a class; None weighs all alike.
+    """
     import kzoo.models
 
     if class_names is None:
@@ -39,11 +46,20 @@ def create(
     arguments = dict(config.model_options)
     if config.backbone is not None:
         arguments["backbone"] = config.backbone
+    if config.model in kzoo.models.names() and kzoo.models.task(config.model) == "detection":
+        arguments["image_size"] = image_size_of(config, None)
+    elif config.image_size is not None:
+        arguments["image_size"] = config.image_size
+    if class_weights is not None:
+        if arguments.get("loss", "weighted_cross_entropy") != "weighted_cross_entropy":
+            raise ValueError(
+                f"class_balance weighs the cross-entropy, and the loss is {arguments['loss']!r}: drop one."
+            )
+        arguments |= {"loss": "weighted_cross_entropy", "class_weights": list(class_weights)}
     with precision_policy(config.precision):
         network = kzoo.models.create(
             config.model,
             num_classes=len(class_names),
-            image_size=size,
             weights=None if whole else config.weights,
             class_names=list(class_names),
             **arguments,

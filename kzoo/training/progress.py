@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-VALIDATION_SHOWN = ("val_loss", "val_mAP", "val_mAP@0.50")  # of dozens; results.csv has them all
+VALIDATION_SHOWN = ("val_loss", "val_mAP", "val_mAP@0.50", "val_mIoU")  # of dozens; results.csv has them all
 
 
 class EpochProgress(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from rich.console import Console
 
@@ -27,7 +28,7 @@ from kzoo.training.keeper import Keeper, State, seed_variables
 from kzoo.training.network import compile_for_training, create, image_size_of, load_all, precision_policy
 from kzoo.training.progress import EpochProgress
 from kzoo.training.schedule import build_schedule
-from kzoo.training.sources import Source, note_left_out, open_data
+from kzoo.training.sources import Feed, Source, median_frequency_weights, note_left_out, task_of
 from kzoo.training.watch import StopAtNaN, WarnNothingMatched, long_average, missing_classes
 
 # What may differ when a run goes on: nothing that its weights so far depend on. More epochs stretch the schedule.
@@ -77,12 +78,12 @@ def train(
     if isinstance(model, str):
         _trains_here(model)
     keras.utils.set_random_seed(config.seed)
-    size = image_size_of(config, model)
-    source, val = open_data(config, data, validation, size, start_epoch=0)
+    feed = Feed(config, data, validation, task_of(config, model), start_epoch=0)
     if isinstance(model, keras.Model):
         network = model
     else:
-        network = create(config, getattr(source.dataset, "class_names", None), size, partial(_say, console))
+        network = create(config, feed.class_names, partial(_say, console), _class_weights(config, feed.annotations))
+    source, val, measured = feed.open(network, image_size_of(config, network))
     _require_targets(network, source)
     run = new_folder(config.run_dir, config.name or config.model)
     config.save(run.folder / CONFIG)
@@ -95,7 +96,8 @@ def train(
     for warning in (left_out, _missing(source), long_average(config, source.steps), blind):
         if warning:
             _warn(console, warning)
-    return _fit(run, config, State(seed=config.seed, steps=source.steps), network, source, val, callbacks, console)
+    state = State(seed=config.seed, steps=source.steps)
+    return _fit(run, config, state, network, source, (val, measured), callbacks, console)
 
 
 def _require_targets(network: keras.Model, source: Source) -> None:
@@ -124,9 +126,9 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     keras.utils.set_random_seed(config.seed)
     with precision_policy(config.precision):  # a network's config does not hold it
         network = load_network(run.last)
-    size = getattr(network, "image_size", None) or image_size_of(config, None)
     data = None if isinstance(data, str | Path) else data
-    source, val = open_data(config, data, validation, size, start_epoch=state.epoch)
+    feed = Feed(config, data, validation, task_of(config, network), start_epoch=state.epoch)
+    source, *validation = feed.open(network, getattr(network, "image_size", None) or image_size_of(config, None))
     compile_for_training(network, config, source.steps)
     load_all(network, run)
     if state.steps != source.steps:
@@ -137,7 +139,7 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
         variable.assign(ops.cast(value, variable.dtype))
     config.save(run.folder / CONFIG)
     remove_leftovers(run)
-    return _fit(run, config, state, network, source, val, callbacks, console)
+    return _fit(run, config, state, network, source, tuple(validation), callbacks, console)
 
 
 def _fit(
@@ -146,7 +148,7 @@ def _fit(
     state: State,
     network: keras.Model,
     source: Source,
-    val: Any | None,
+    validation: tuple[Any | None, Any | None],
     callbacks: Sequence[keras.callbacks.Callback],
     console: Console,
 ) -> Run:
@@ -154,7 +156,8 @@ def _fit(
     progress = EpochProgress(
         config.epochs, source.steps, console, lambda epoch, step: float(schedule(epoch * source.steps + step))
     )
-    keeper = Keeper(run, config, state, None if val is None else _validation(network, val))
+    val, measured = validation
+    keeper = Keeper(run, config, state, None if val is None else _validation(network, val, measured))
     guards = [
         StopAtNaN(source.batch_at, source.name_of, run.last),
         WarnNothingMatched(lambda text: _warn(console, text)),
@@ -240,13 +243,12 @@ def _tensorboard(run: Run) -> keras.callbacks.Callback:
     return keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)
 
 
-def _validation(network: keras.Model, val: Any) -> Callable[[keras.Model, int, dict[str, Any]], None]:
-    """Measures the losses, and the mAP of a detector, on a data set."""
-    metric = None
-    if hasattr(network, "detect"):
-        from kzoo.callbacks import MeanAveragePrecision
+def _validation(network: keras.Model, val: Any, measured: Any) -> Callable[[keras.Model, int, dict[str, Any]], None]:
+    """Takes the losses on `val`, and a detector's mAP or a segmenter's mean IoU on `measured`."""
+    from kzoo.callbacks import measurement
 
-        metric = MeanAveragePrecision(val)
+    metric = measurement(network, measured)
+    if metric is not None:
         metric.set_model(network)
 
     def validate(model: keras.Model, epoch: int, logs: dict[str, Any]) -> None:
@@ -262,7 +264,16 @@ def _missing(source: Source) -> str | None:
     annotations = source.annotations
     if annotations is None:
         return None
-    return missing_classes([sample.labels for sample in annotations.samples], annotations.class_names)
+    what = "pixel" if hasattr(annotations, "values") else "box"
+    return missing_classes(annotations.counts, annotations.class_names, what)
+
+
+def _class_weights(config: TrainConfig, annotations: Any | None) -> list[float] | None:
+    if config.class_balance == "none":
+        return None
+    if not hasattr(annotations, "values"):
+        raise ValueError("class_balance needs masks to count, and the training data has none. Leave it 'none'.")
+    return median_frequency_weights(np.stack([sample.counts for sample in annotations.samples]))
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:

@@ -47,29 +47,57 @@ class Source:
         return self._names.get(image_id, f"image_id {image_id}")
 
 
-def open_data(
-    config: TrainConfig, data: Any, validation: Any, image_size: tuple[int, int], start_epoch: int
-) -> tuple[Source, Any | None]:
-    """Opens the training data at `start_epoch`, and the validation data (None for none).
+def task_of(config: TrainConfig, model: Any = None) -> str:
+    """ "detection" or "segmentation": what the network learns, and so whether boxes or masks are read for it."""
+    if isinstance(model, keras.Model):
+        return "segmentation" if hasattr(model, "segment") else "detection"
+    from kzoo import models
+
+    return models.task(config.model) if config.model in models.names() else "detection"
+
+
+class Feed:
+    """Training and validation data: first what is in them, and, once there is a network, batches of its size.
 
     Args:
         config: names the data where `data` is None.
         data: a data set or a function `epoch -> data set`, or None.
         validation: a data set, or None for what `config.val_split` means.
-        image_size: (height, width) of the network.
-        start_epoch: counted from 0.
+        task: "detection" or "segmentation".
+        start_epoch: of the training, counted from 0.
+
+    Attributes:
+        annotations: the `Annotations` or `MaskAnnotations` trained on; None where data from Python carries none.
+        class_names: of the training data, or None.
     """
-    if data is not None and (isinstance(data, keras.utils.PyDataset) or not callable(data)):
-        return Source(data, steps_of(data), None), validation
-    open_at = data
-    if data is None:
+
+    def __init__(self, config: TrainConfig, data: Any, validation: Any, task: str, start_epoch: int):
+        self._config, self._validation, self._start_epoch = config, validation, start_epoch
+        self._held_out = self._dataset = self._open_at = None
+        if data is None:
+            self.annotations, self._held_out = read_named(config, task)
+            self.class_names = self.annotations.class_names
+            return
+        if not isinstance(data, keras.utils.PyDataset) and callable(data):
+            self._open_at, data = data, data(start_epoch)
+        self._dataset = data
+        self.annotations = getattr(data, "annotations", None)
+        self.class_names = getattr(data, "class_names", None)
+
+    def open(self, network: Any, image_size: tuple[int, int]) -> tuple[Source, Any | None, Any | None]:
+        """The training data, the data for the validation's loss, and the data to measure on (None for none).
+
+        A segmenter is measured on images of their own size, as `kzoo evaluate` does.
+        """
+        if self._dataset is not None:
+            return Source(self._dataset, steps_of(self._dataset), self._open_at), self._validation, self._validation
         from kzoo.data import from_annotations
 
-        train, val = read_named(config)
+        config, options = self._config, batch_options(self._config, network)
 
         def open_at(epoch: int):
             return from_annotations(
-                train,
+                self.annotations,
                 image_size,
                 config.batch_size,
                 config.augment,
@@ -77,27 +105,42 @@ def open_data(
                 seed=config.seed,
                 start_epoch=epoch,
                 limit=config.limit,
+                **options,
             )
 
-        if validation is None and val is not None:
-            validation = from_annotations(val, image_size, config.batch_size)
-    dataset = open_at(start_epoch)
-    return Source(dataset, steps_of(dataset), open_at), validation
+        losses = measured = self._validation
+        if losses is None and self._held_out is not None:
+            losses = measured = from_annotations(self._held_out, image_size, config.batch_size, **options)
+            if hasattr(network, "segment"):
+                measured = from_annotations(self._held_out, None)
+        dataset = open_at(self._start_epoch)
+        return Source(dataset, steps_of(dataset), open_at), losses, measured
 
 
-def read_named(config: TrainConfig) -> tuple[Any, Any]:
-    """The `Annotations` to train on and to validate on (None where `val_split` is None).
+def batch_options(config: TrainConfig, network: Any) -> dict[str, Any]:
+    """How a segmenter's images are brought to its size; nothing for detectors."""
+    if not hasattr(network, "segment"):
+        return {}
+    fit = "stretch" if getattr(network, "tile_size", None) is None else "crop"
+    return {"fit": fit} | {key: value for key, value in config.data_options.items() if key in ("fit", "weights")}
+
+
+def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
+    """The annotations to train on and to validate on (None where `val_split` is None).
 
     Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones.
     """
-    from kzoo.data.readers import read
+    from kzoo.data.readers import MASK_OPTIONS, read
 
-    train = read(config.data, split=config.split)
+    task = task or task_of(config)
+    options = {key: value for key, value in config.data_options.items() if key in MASK_OPTIONS}
+    train = read(config.data, split=config.split, task=task, **options)
     if config.val_split is None:
         return train, None
     if isinstance(config.val_split, str):
         try:
-            return train, read(config.data, split=config.val_split, class_names=train.class_names)
+            names = train.class_names
+            return train, read(config.data, split=config.val_split, class_names=names, task=task, **options)
         except ValueError as error:
             raise ValueError(
                 f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
@@ -110,6 +153,25 @@ def read_named(config: TrainConfig) -> tuple[Any, Any]:
     order = np.random.default_rng(config.seed).permutation(count)
     parts = [sorted(order[held_out:]), sorted(order[:held_out])]
     return tuple(replace(train, samples=[train.samples[i] for i in part]) for part in parts)
+
+
+def median_frequency_weights(counts: np.ndarray) -> list[float]:
+    """Each class's loss weight: the median of the classes' frequencies over its own (Eigen and Fergus, section 6.3.2).
+
+    A class's frequency is its share of the known pixels of those images that show it. Classes that no image shows weigh
+    1: they never meet the loss.
+
+    Args:
+        counts: (N, C) pixels of each class in each image.
+    """
+    counts = np.asarray(counts, np.float64)
+    shown = counts > 0
+    total = (counts.sum(axis=1, keepdims=True) * shown).sum(axis=0)
+    frequency = np.divide(counts.sum(axis=0), total, out=np.zeros(counts.shape[1]), where=total > 0)
+    if not shown.any():
+        return [1.0] * counts.shape[1]
+    median = np.median(frequency[frequency > 0])
+    return [float(median / share) if share > 0 else 1.0 for share in frequency]
 
 
 def steps_of(dataset: Any) -> int:

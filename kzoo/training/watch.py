@@ -114,17 +114,19 @@ class WarnNothingMatched(keras.callbacks.Callback):
             )
 
 
-def missing_classes(labels: Sequence[np.ndarray], class_names: Sequence[str]) -> str | None:
-    """A warning that names the classes without a single training box; None where each class has one."""
-    counts = np.zeros(len(class_names), np.int64)
-    for image_labels in labels:
-        np.add.at(counts, np.asarray(image_labels, np.int64), 1)
+def missing_classes(counts: Sequence[int], class_names: Sequence[str], what: str = "box") -> str | None:
+    """A warning that names the classes without a single training box or pixel; None where each class has one.
+
+    Args:
+        counts: (C,) boxes or pixels of each class. what: which of them, "box" or "pixel".
+    """
     missing = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
     if not missing:
         return None
     if len(missing) == len(class_names):
-        return "The training images hold no box at all: the network can only learn background. Check paths and split."
-    return f"No training box of {shortened(missing)}: the network cannot learn what it never sees."
+        learns = "only learn background" if what == "box" else "learn nothing"
+        return f"The training images hold no {what} at all: the network can {learns}. Check paths and split."
+    return f"No training {what} of {shortened(missing)}: the network cannot learn what it never sees."
 
 
 def long_average(config: TrainConfig, steps: int) -> str | None:

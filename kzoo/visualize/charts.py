@@ -9,7 +9,7 @@ import numpy as np
 
 from kzoo.visualize.figures import MAX_LINES, class_colour, figure, write
 
-_SCORES = ("mAP", "mAP@0.50", "mAP@0.75")
+_SCORES = ("mAP", "mAP@0.50", "mAP@0.75", "mIoU", "pixel_accuracy", "mean_accuracy")
 
 
 def read_results(path: str | Path) -> dict[str, list[float]]:
@@ -31,8 +31,8 @@ def training_curves(results: str | Path | Mapping[str, Sequence[float]], path: s
 
     Args:
         results: a results.csv or its columns. Columns with "loss" in their name go to the first chart (validation ones
-            dashed), "mAP" to the second (-1, not measured, left out), "learning_rate" to the third; others are not
-            drawn.
+            dashed), "mAP" and "mIoU" to the second (-1, not measured, left out), "learning_rate" to the third; others
+            are not drawn.
         path: where the picture goes.
     """
     if not isinstance(results, Mapping):
@@ -166,7 +166,7 @@ def _class_lines(axis, x, y, class_names, values, value_name) -> np.ndarray | No
     return mean
 
 
-def confusion_matrix(matrix: np.ndarray, path: str | Path, class_names: Sequence[str]) -> Path:
+def confusion_matrix(matrix: np.ndarray, path: str | Path, class_names: Sequence[str], background: bool = True) -> Path:
     """Draws a confusion matrix: colours show shares of each row, numbers the counts.
 
     Args:
@@ -174,34 +174,41 @@ def confusion_matrix(matrix: np.ndarray, path: str | Path, class_names: Sequence
             nothing (background), the last column objects not found.
         path: where the picture goes.
         class_names: C names; "background" is added.
+        background: False for pixels, a matrix (C, C) without such a row and column; numbers are then the shares alone.
     """
     matrix = np.asarray(matrix, float)
-    count = len(class_names) + 1
+    count = len(class_names) + background
     if matrix.shape != (count, count):
-        raise ValueError(
-            f"A confusion matrix of {len(class_names)} classes and the background must be {(count, count)}. "
-            f"Received {matrix.shape}."
-        )
+        what = f"{len(class_names)} classes" + (" and the background" if background else "")
+        raise ValueError(f"A confusion matrix of {what} must be {(count, count)}. Received {matrix.shape}.")
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = float(np.clip(2.4 + 0.55 * count, 4.5, 16))
     made, (axis,) = figure(width=side + 1, height=side)
     made.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     axis.grid(False)
     shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    rows = [*class_names, "background"]
+    rows, columns = ([*class_names, end] if background else list(class_names) for end in ("background", "not found"))
     size = 9 if count <= 12 else 7 if count <= 25 else 5
-    axis.set_xticks(range(count), [*class_names, "not found"], rotation=45, ha="right", fontsize=size)
+    axis.set_xticks(range(count), columns, rotation=45, ha="right", fontsize=size)
     axis.set_yticks(range(count), rows, fontsize=size)
     axis.set(xlabel="predicted", ylabel="true")
-    axis.set_title("Confusion matrix: counts, colour by share of the row")
+    axis.set_title(
+        "Confusion matrix: counts, colour by share of the row" if background else "Shares of each true class"
+    )
     if count <= 40:
         for i, j in zip(*np.nonzero(matrix), strict=True):
+            if not background:
+                text = f"{share[i, j]:.1%}" if share[i, j] >= 5e-4 else ""
+                axis.text(j, i, text, ha="center", va="center", fontsize=size - 2, color=_ink(share[i, j]))
+                continue
             text = f"{matrix[i, j]:.0f}" if count > 12 else f"{matrix[i, j]:.0f}\n{share[i, j]:.0%}"
-            axis.text(
-                j, i, text, ha="center", va="center", fontsize=size - 1, color="black" if share[i, j] < 0.5 else "white"
-            )
+            axis.text(j, i, text, ha="center", va="center", fontsize=size - 1, color=_ink(share[i, j]))
     made.colorbar(shown, ax=axis, fraction=0.046, label="share of the true class")
     return write(made, path)
+
+
+def _ink(share: float) -> str:
+    return "black" if share < 0.5 else "white"
 
 
 def _say(axis, text: str) -> None:

@@ -292,3 +292,23 @@ def test_real_camvid_isbi_and_voc(shared_data):
     assert set(np.unique(labels_of(isbi, isbi.samples[0]))) == {0, 1}
     pascal = read(shared_data("voc2007_subset"), "train")
     assert (len(pascal.samples), pascal.num_classes) == (31, 21)
+
+
+def test_the_check_counts_pixels_and_finds_the_same_image_in_two_splits(tmp_path, scene):
+    from kzoo.data import check
+
+    image, mask = scene
+    for split in ("train", "test"):
+        write(tmp_path / split / "images" / "a.png", image)
+        write(tmp_path / split / "masks" / "a.png", mask)
+    write(tmp_path / "train" / "images" / "b.png", image[::-1].copy())
+    report = check(tmp_path)
+    assert (report.images, report.images_per_split) == (2, {"train": 1, "test": 1})
+    assert report.pixels_per_class == {"0": 720, "1": 300}
+    assert report.void_pixels == 180
+    assert report.kinds == {"missing mask": 1, "image in two splits": 1}
+    assert report.images_left_out == 1
+    text = report.summary()
+    assert "train/images/b.png: b.png has no mask of its name" in text
+    assert "15.00%" in text
+    assert report.to_dict()["kinds"]["missing mask"] == 1

@@ -71,14 +71,14 @@ def read(
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"class_names has a name twice: {', '.join(names)}.")
     if folder.exists() and task == "detection":
+        if has_only_masks(source):
+            raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
         if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
             return voc.read(root, split, names)
         if coco.find(folder):
             return coco.read(folder, split, names)
         if (root := yolo.find_root(folder)) is not None:
             return yolo.read(root, split, names)
-        if mask_layouts.find(folder) is not None:
-            raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
         # A folder that happens to be called like a named data set does not hide it.
         if str(source) not in named.names():
             raise ValueError(f"{source}: no known layout. Expected {LAYOUTS}; found {_contents(folder)}.")
@@ -104,7 +104,9 @@ def has_only_masks(source: str | Path) -> bool:
     if voc.find_root(folder) is not None or coco.find(folder):
         return False
     # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
-    with_masks = any((folder / name).is_dir() for name in ("masks", "mask"))
+    with_masks = any(
+        path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
+    )
     return (with_masks or yolo.find_root(folder) is None) and mask_layouts.find(folder) is not None
 
 

@@ -1,5 +1,6 @@
 """What an image's header says (size, EXIF orientation), and whether its file is whole, without decoding the pixels."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,15 @@ def decode_error(source: Path | bytes) -> str | None:
     except DECODE_ERRORS as error:
         return describe(error)
     return None
+
+
+def fingerprint(source: Path | bytes) -> tuple[str, str | None]:
+    """The SHA-256 of an encoded image, and why it cannot be decoded, or None."""
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        return "", str(error)
+    return hashlib.sha256(content).hexdigest(), decode_error(content)
 
 
 def describe(error: Exception) -> str:

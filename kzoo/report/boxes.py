@@ -192,21 +192,3 @@ def draw_batch(folder: str | Path, dataset: Any, max_images: int = 16) -> None:
     captions = [names.get(int(one), str(one)) for one in ids]
     picture = visualize.batch_grid(np.asarray(images), targets, dataset.class_names, captions, max_images)
     visualize.save(picture, Path(folder) / files.PICTURES["batch"])
-
-
-def summarize(folder: str | Path, model: Any, name: str) -> dict[str, Any]:
-    """Writes summary.json: the model's name, parameters, compute, image size, classes and bytes on disk."""
-    from kzoo.report.compute import gflops
-
-    folder = Path(folder)
-    best = folder / "best.keras"
-    summary = {
-        "model": name,
-        "parameters": int(model.count_params()),
-        "gflops": gflops(model),
-        "image_size": list(model.image_size),
-        "class_names": model.class_names,
-        "bytes": best.stat().st_size if best.is_file() else None,
-    }
-    files.write_json(folder / files.SUMMARY, summary)
-    return summary

@@ -1,0 +1,68 @@
+"""The part of `kzoo predict` that is a segmenter's: overlays, index PNGs, and each class's share in the JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kzoo.cli import console
+
+
+def segment_images(segmenter: Any, read: Any, places: dict[Path, Path], pictures: bool) -> list[dict[str, Any]]:
+    """Labels images and writes `<name>-mask.png` for each, and with `pictures` an overlay under the image's own name.
+
+    Args:
+        read: `(path, image)` pairs. places: where each picture goes.
+
+    Returns:
+        One entry an image for predictions.json: "classes" has each class's pixels and share, the largest first.
+    """
+    entries = []
+    for source, image in read:
+        with console.quiet_native():
+            found = segmenter.segment(image[None])
+        labels = found["labels"][0].astype(np.uint8)
+        place = places[source]
+        mask = place.with_name(f"{place.stem}-mask.png")
+        _write_mask(labels, mask)
+        entry = {"id": len(entries) + 1, "file": str(source), "width": image.shape[1], "height": image.shape[0]}
+        entry |= {"mask": str(mask), "mean_score": round(float(found["scores"].mean()), 5)}
+        if pictures:
+            entry["picture"] = str(_draw(image, labels, segmenter.class_names, place))
+        entry["classes"] = _shares(labels, segmenter.class_names)
+        entries.append(entry)
+        shown = ", ".join(f"{one['name']}: {one['share']:.1%}" for one in entry["classes"][:6])
+        console.say(f"{source}: {shown}")
+    return entries
+
+
+def _write_mask(labels: np.ndarray, path: Path) -> None:
+    from kzoo import visualize
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(labels)
+    picture.putpalette(visualize.palette())  # a pixel's number stays its class; only viewers see colours
+    picture.save(path)
+
+
+def _draw(image: np.ndarray, labels: np.ndarray, names: Sequence[str] | None, place: Path) -> Path:
+    from kzoo import visualize
+
+    picture = visualize.draw_mask(image, labels, names)
+    return visualize.save(visualize.with_legend(picture, names) if names else picture, place)
+
+
+def _shares(labels: np.ndarray, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    counts = np.bincount(labels.ravel())
+    order = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
+    return [
+        {
+            "label": k,
+            "name": names[k] if names and k < len(names) else str(k),
+            "pixels": int(counts[k]),
+            "share": round(float(counts[k] / labels.size), 5),
+        }
+        for k in order
+    ]
