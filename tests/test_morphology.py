@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kzoo.morphology import connected_components, distance_transform
+from kzoo.morphology import connected_components, distance_transform, grow_regions
 
 
 def flood_fill(image, connectivity):
@@ -72,3 +72,24 @@ def test_an_empty_mask_is_infinitely_far():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"connectivity 4 or 8.*connectivity 6"):
         connected_components(np.zeros((2, 2)), 6)
+
+
+def test_regions_grow_until_they_meet_and_never_merge():
+    regions = np.array([[1, 0, 0, 0, 2], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(grow_regions(regions, 1), [[1, 1, 0, 2, 2], [1, 0, 0, 0, 2]])
+    np.testing.assert_array_equal(grow_regions(regions), [[1, 1, 2, 2, 2], [1, 1, 2, 2, 2]])
+    rng = np.random.default_rng(8)
+    seeds = np.where(rng.random((30, 40)) < 0.01, rng.integers(1, 99, (30, 40)), 0)
+    grown = grow_regions(seeds)
+    assert (grown > 0).all()
+    np.testing.assert_array_equal(grown[seeds > 0], seeds[seeds > 0])
+    places = np.argwhere(seeds)
+    for y, x in np.argwhere(seeds == 0):  # breadth first: the region of a seed that is nearest, step by step
+        distance = np.abs(places - [y, x]).sum(axis=1)
+        nearest = places[distance == distance.min()]
+        assert grown[y, x] in seeds[nearest[:, 0], nearest[:, 1]]
+
+
+def test_nothing_grows_from_nothing():
+    assert not grow_regions(np.zeros((3, 4), int)).any()
+    assert grow_regions(np.zeros((0, 4), int)).shape == (0, 4)
