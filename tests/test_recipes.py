@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import voc
+from made_data import masks, voc, write_array
 
 pytest.importorskip("tensorflow", reason="recipes read data with TensorFlow")
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -92,3 +92,76 @@ def test_rcnn_and_sppnet_train_their_stages_on_any_folder(data, tmp_path, name, 
     result = recipe(name).main(command.split())
     assert 0 <= result["mAP"] <= 1
     assert output.is_file()
+
+
+@pytest.fixture
+def mask_data(tmp_path):
+    return str(masks(tmp_path / "masks"))
+
+
+def test_unet_trains_exports_and_scores_any_folder_of_masks(mask_data, tmp_path):
+    output = str(tmp_path / "run")
+    command = f"--data {mask_data} --image-size 32 48 --width 0.06 --depth 2 --epochs 1 --batch-size 3 --balanced"
+    results = recipe("unet").main([*command.split(), "--output", output])
+    assert set(results) == {"keras", "float32", "int8"}
+    assert 0 < results["keras"]["mIoU"] <= 1
+    np.testing.assert_allclose(results["float32"]["mIoU"], results["keras"]["mIoU"], atol=1e-3)
+    assert set(results["keras"]["per_class"]) == {"ground", "bright", "dark"}
+    assert all(Path(f"{output}{end}").is_file() for end in (".keras", "_float32.tflite", "_int8.tflite"))
+
+
+def test_fcn_goes_from_32s_to_8s(mask_data, tmp_path):
+    command = f"--data {mask_data} --image-size 48 64 --backbone tiny --epochs 1 1 1 --batch-size 3"
+    results = recipe("fcn").main([*command.split(), "--output", str(tmp_path / "fcn")])
+    assert list(results) == ["fcn32s", "fcn16s", "fcn8s"]
+    assert all(0 < result["mIoU"] <= 1 for result in results.values())
+    assert (tmp_path / "fcn8s.keras").is_file()
+
+
+def test_deconvnet_learns_single_objects_first(mask_data, tmp_path):
+    module = recipe("deconvnet")
+    image = np.arange(40 * 60 * 3, dtype="float32").reshape(40, 60, 3) % 256
+    mask = np.zeros((40, 60), "int32")
+    mask[10:20, 30:50] = 2
+    objects = module.CentredObjects(image[None], mask[None], (12, 24), 4, steps=3, background=True)
+    images, labels = objects[0]
+    assert len(objects) == 3
+    assert images.shape == (4, 12, 24, 3)
+    # The window of 1.2 times the box: a sixth of either side is around it.
+    assert all((one[1:-1, 2:-2] == 2).all() and set(np.unique(one)) == {0, 2} for one in labels)
+    alone = module.CentredObjects(image[None], mask[None], (12, 24), 8, steps=1)
+    assert {tuple(np.unique(one)) for one in alone[0][1]} <= {(0, 255), (2, 255), (0,)}
+
+    command = f"--data {mask_data} --image-size 32 32 --width 0.03 --epochs 1 1 --batch-size 3 --background"
+    result = module.main([*command.split(), "--output", str(tmp_path / "m.keras")])
+    assert 0 < result["mIoU"] <= 1
+
+
+def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        label = np.full((64, 64), 255, np.uint8)
+        label[:, rng.integers(20, 40)] = label[rng.integers(20, 40)] = 0
+        write_array(tmp_path / "stack" / "image" / f"{i}.png", np.where(label, 180, 30).astype(np.uint8))
+        write_array(tmp_path / "stack" / "label" / f"{i}.png", label)
+    module = recipe("unet_isbi")
+    training, testing = module.slices(str(tmp_path / "stack"))
+    assert [sample.image.stem for sample in testing.samples] == ["3", "4", "5", "6", "7", "8"]
+    assert [sample.image.stem for sample in training.samples] == ["0", "1", "2"]
+    command = f"--data {tmp_path / 'stack'} --image-size 32 --depth 2 --width 0.06 --steps 3 --batch-size 2"
+    result = module.main([*command.split(), "--no-weight-map", "--output", str(tmp_path / "m.keras")])
+    assert 0 <= result["rand_fscore"] <= 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("yes      no ")
+
+
+def test_unet_isbi_scores_cells_by_hand():
+    mask = np.ones((1, 4, 9), int)
+    mask[:, :, 4] = 0
+    module = recipe("unet_isbi")
+    exact = module.cell_scores(mask, np.where(mask == 1, 0.9, 0.1), 0.5, warping=True)
+    assert (exact["rand_fscore"], exact["warping_error"]) == (1.0, 0.0)
+    thick = np.where(mask == 1, 0.9, 0.1)
+    thick[:, :, 3:6] = 0.1  # borders are thinned before the score
+    assert module.cell_scores(mask, thick, 0.5)["rand_fscore"] == 1.0
+    merged = module.cell_scores(mask, np.full(mask.shape, 0.9), 0.5)
+    assert (merged["rand_split"], merged["rand_merge"]) == (1.0, 0.5)
