@@ -118,6 +118,7 @@ def test_fcn_goes_from_32s_to_8s(mask_data, tmp_path):
     assert (tmp_path / "fcn8s.keras").is_file()
 
 
+@pytest.mark.slow
 def test_deconvnet_learns_single_objects_first(mask_data, tmp_path):
     module = recipe("deconvnet")
     image = np.arange(40 * 60 * 3, dtype="float32").reshape(40, 60, 3) % 256
