@@ -7,7 +7,6 @@ arrays back, float64 kept) or tensors of any Keras backend (computed in float32 
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from kzoo.messages import unknown_name
@@ -151,6 +150,8 @@ def _namespace(*arrays: Any) -> tuple[Any, tuple[Any, ...]]:
         arrays = tuple(np.asarray(array) for array in arrays)
         dtype = np.result_type(np.float32, *(a.dtype for a in arrays if a.dtype.kind == "f"))
         return np, tuple(array.astype(dtype, copy=False) for array in arrays)
+    import keras  # not above: what draws or measures boxes of an exported file needs no Keras
+
     return keras.ops, tuple(keras.ops.cast(array, "float32") for array in arrays)
 
 
