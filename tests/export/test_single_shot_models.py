@@ -1,4 +1,4 @@
-"""RetinaNet, YOLO and the localizer as LiteRT files: what Keras finds, with the suppression inside."""
+"""RetinaNet, YOLO and the localizer as LiteRT files and SavedModels: what Keras finds, with the suppression inside."""
 
 import keras
 import numpy as np
@@ -33,5 +33,8 @@ def test_the_file_finds_what_keras_finds(name, tmp_path):
     np.testing.assert_array_equal(found["labels"], expected["labels"])
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=2e-3)
+    served = export.load(export.saved_model(model, tmp_path / "saved")).detect(images)
+    for key, value in served.items():
+        np.testing.assert_allclose(value, expected[key], atol=1e-3)
     operators = export.operators(file)
     assert operators.get("NON_MAX_SUPPRESSION_V4", 0) == (0 if name == "localizer" else 1)
