@@ -1,5 +1,6 @@
 """Each recipe runs whole, in small: a step or two on made pictures."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
@@ -166,3 +167,72 @@ def test_unet_isbi_scores_cells_by_hand():
     assert module.cell_scores(mask, thick, 0.5)["rand_fscore"] == 1.0
     merged = module.cell_scores(mask, np.full(mask.shape, 0.9), 0.5)
     assert (merged["rand_split"], merged["rand_merge"]) == (1.0, 0.5)
+
+
+def test_retinanet_trains_exports_and_scores_any_folder(data, tmp_path):
+    output = str(tmp_path / "run")
+    command = f"--data {data} --image-size 64 96 --epochs 1 --batch-size 3 --backbone tiny --output {output}"
+    module = recipe("retinanet")
+    results = module.main(command.split())
+    assert set(results) == {"keras", "float32", "int8"}
+    np.testing.assert_allclose(results["float32"]["mAP"], results["keras"]["mAP"], atol=1e-3)
+
+
+def test_the_papers_rates_rise_in_stairs_and_fall_by_tenths():
+    def rates(optimizer, steps):
+        schedule = optimizer._learning_rate
+        return [round(float(schedule(step)), 6) for step in steps]
+
+    retinanet = recipe("retinanet").paper_optimizer(90_000)
+    assert rates(retinanet, [0, 501, 60_000, 60_001, 80_001]) == [0.003333, 0.01, 0.01, 0.001, 0.0001]
+    yolo = recipe("yolo").paper_optimizer(None, 135, 100)
+    assert rates(yolo, [0, 50, 101, 7500, 7501, 10_501]) == [0.001, 0.0046, 0.01, 0.01, 0.001, 0.0001]
+
+
+def test_yolo_trains_exports_and_draws_its_cells(data, tmp_path):
+    output = str(tmp_path / "run")
+    command = f"--data {data} --paper --image-size 64 96 --epochs 1 --batch-size 3 --width 0.05 --output {output}"
+    results = recipe("yolo").main(command.split())
+    assert set(results) == {"keras", "float32", "int8"}
+    np.testing.assert_allclose(results["float32"]["mAP"], results["keras"]["mAP"], atol=1e-3)
+    picture = tmp_path / "cells.png"
+    recipe("yolo_picture").main([f"{output}.keras", "--data", data, "--output", str(picture)])
+    assert picture.stat().st_size > 1000
+
+
+def test_yolos_pretraining_makes_weights_that_yolo_takes(tmp_path):
+    import kzoo
+    from kzoo.visualize import save
+
+    rng = np.random.default_rng(0)
+    for name in ("bright", "dark"):
+        for i in range(2):
+            save(rng.uniform(0, 255 if name == "bright" else 60, (40, 50, 3)), tmp_path / "images" / name / f"{i}.png")
+    weights = tmp_path / "pretrained.weights.h5"
+    command = f"{tmp_path / 'images'} --image-size 32 --width 0.05 --epochs 1 --batch-size 2 --output {weights}"
+    result = recipe("yolo_pretrain").main(command.split())
+    assert np.isfinite(result["loss"])
+    kzoo.models.YOLO(2, 64, width=0.05, weights=weights)
+
+
+def test_the_localizer_learns_exports_and_is_graded(data, tmp_path):
+    output = str(tmp_path / "run")
+    command = f"--data {data} --image-size 64 --width 0.5 --epochs 1 --batch-size 3 --output {output}"
+    results = recipe("localizer").main(command.split())
+    assert {"accuracy", "mean_IoU", "IoU>0.5", "IoU>0.7", "IoU>0.9"} <= set(results["keras"])
+    assert results["int8"]["images"] == results["keras"]["images"] > 0
+
+
+def test_the_losses_are_compared_in_a_csv_a_table_and_a_plot(data, tmp_path):
+    output = tmp_path / "compared"
+    command = f"--data {data} --image-size 64 96 --epochs 2 --every 1 --batch-size 3 --backbone tiny --width 0.25"
+    losses = ["focal", "hard_negative"]
+    results = recipe("focal_comparison").main([*command.split(), "--losses", *losses, "--output", str(output)])
+    assert list(results) == losses
+    with output.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["loss"], row["epoch"]) for row in rows] == [(loss, str(epoch)) for loss in losses for epoch in (1, 2)]
+    assert float(rows[1]["val_mAP"]) == results["focal"]["mAP"]
+    lines = output.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| focal", "| hard_negative"]
+    assert output.with_suffix(".png").stat().st_size > 1000
