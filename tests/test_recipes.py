@@ -40,6 +40,7 @@ def test_ssd300_follows_the_papers_schedule_on_a_voc_folder(data, tmp_path):
     assert set(result["per_class"]) == {"bright", "dark"}
 
 
+@pytest.mark.slow
 def test_faster_rcnn_trains_exports_and_scores_any_folder(data, tmp_path):
     output = str(tmp_path / "run")
     command = f"--data {data} --image-size 64 96 --epochs 1 --batch-size 3 --backbone tiny --output {output}"
@@ -169,6 +170,7 @@ def test_unet_isbi_scores_cells_by_hand():
     assert (merged["rand_split"], merged["rand_merge"]) == (1.0, 0.5)
 
 
+@pytest.mark.slow
 def test_retinanet_trains_exports_and_scores_any_folder(data, tmp_path):
     output = str(tmp_path / "run")
     command = f"--data {data} --image-size 64 96 --epochs 1 --batch-size 3 --backbone tiny --output {output}"
