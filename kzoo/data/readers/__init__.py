@@ -15,7 +15,6 @@ from kzoo.messages import unknown_name
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
 TASKS = ("detection", "segmentation")
-MASKS_ONLY = ("camvid", "isbi2012")  # of kzoo's own data sets
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/), COCO (annotations/*.json or <split>/_annotations.coco.json) "
     "or YOLO (images/ and labels/, with data.yaml or classes.txt)"
@@ -100,7 +99,7 @@ def has_only_masks(source: str | Path) -> bool:
     """Does it hold masks, and no boxes? A named data set is asked when it is built."""
     folder = Path(os.path.abspath(Path(source).expanduser()))
     if not folder.is_dir():
-        return str(source) in MASKS_ONLY
+        return False
     if voc.find_root(folder) is not None or coco.find(folder):
         return False
     # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
