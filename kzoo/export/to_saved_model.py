@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.export import metadata, writing
+from kzoo.layers.kernels import portable_operators
 
 
 def saved_model(model, path: str | Path) -> Path:
@@ -55,10 +56,12 @@ def saved_model(model, path: str | Path) -> Path:
 
     archive = keras.export.ExportArchive()
     archive.track(network)
-    # Keras serves the endpoint named "serve" as serving_default too.
-    archive.add_endpoint("serve", from_floats, [tf.TensorSpec((batch, height, width, 3), tf.float32, name="image")])
-    archive.add_endpoint("serve_uint8", from_bytes, [tf.TensorSpec((batch, height, width, 3), tf.uint8, name="image")])
-    archive.add_endpoint("serve_encoded", from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")])
+    pixels = (batch, height, width, 3)
+    with portable_operators():  # nobody knows where it will run, and what will convert it
+        # Keras serves the endpoint named "serve" as serving_default too.
+        archive.add_endpoint("serve", from_floats, [tf.TensorSpec(pixels, tf.float32, name="image")])
+        archive.add_endpoint("serve_uint8", from_bytes, [tf.TensorSpec(pixels, tf.uint8, name="image")])
+        archive.add_endpoint("serve_encoded", from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")])
     with writing.new_folder(path) as folder:
         archive.write_out(str(folder), verbose=False)
         (folder / "assets").mkdir(exist_ok=True)

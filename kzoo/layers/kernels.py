@@ -22,7 +22,7 @@ def portable_operators() -> Iterator[None]:
 def use_fused(wanted: bool | None) -> bool:
     """Whether a layer with `fused=wanted` may use a kernel of TensorFlow that neither XLA nor LiteRT knows.
 
-    None is for yes where TensorFlow runs on a CPU: beside a GPU Keras compiles with XLA.
+    None is for yes where TensorFlow runs on a CPU without XLA: beside a GPU Keras compiles with it.
     """
     if keras.backend.backend() != "tensorflow" or _portable.get():
         return False
@@ -30,4 +30,12 @@ def use_fused(wanted: bool | None) -> bool:
         return wanted
     import tensorflow as tf
 
-    return not tf.config.list_physical_devices("GPU")
+    return not (_compiled_by_xla() or tf.config.list_physical_devices("GPU"))
+
+
+def _compiled_by_xla() -> bool:
+    """Whether the graph being made is that of a `tf.function` with `jit_compile=True`, or part of one."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util  # the only way to ask; there is no public one
+
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

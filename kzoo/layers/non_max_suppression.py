@@ -1,12 +1,10 @@
 """Non-maximum suppression: greedy, per class or class-agnostic, batched, with outputs of fixed size."""
 
-import math
-
 import keras
-import numpy as np
 from keras import ops
 
-from kzoo import boxes as box_ops
+from kzoo.layers.gather import gather_rows
+from kzoo.layers.greedy import has_area, suppress
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -16,9 +14,8 @@ class NonMaxSuppression(keras.layers.Layer):
     The candidates are the `max_candidates` best pairs (box, class) of an image that score above `score_threshold`;
     among equal scores the earlier box comes first. Boxes without area are never detections. All arithmetic is float32.
 
-    On the TensorFlow backend the greedy loop is the fused kernel `NonMaxSuppressionV4`, which is also a builtin op of
-    LiteRT and compiles under XLA; on other backends (or with `fused=False`) it is written in keras.ops. Both give the
-    same detections.
+    On the TensorFlow backend the greedy loop is a kernel of TensorFlow; on other backends, or with `fused=False`, it is
+    written in keras.ops (`kzoo.layers.greedy`). All give the same detections.
 
     Args:
         iou_threshold: two boxes of one class that overlap more than this are one object; 0..1.
@@ -65,12 +62,11 @@ class NonMaxSuppression(keras.layers.Layer):
         boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
         num_classes = scores.shape[-1] if labels is None else num_classes
         boxes, scores, labels = self._candidates(boxes, scores, labels)
-        separated = boxes if self.class_agnostic else _separate_classes(boxes, labels, num_classes)
-        # A box without area overlaps nothing, not even itself: LiteRT's kernel would pick it again and again.
-        scores = ops.where(_has_area(separated), scores, -1e9)
-        fused = keras.backend.backend() == "tensorflow" if self.fused is None else self.fused
-        greedy = _greedy_fused if fused else _greedy
-        picked, count = greedy(separated, scores, self.iou_threshold, self.score_threshold, self.max_detections)
+        eligible = (scores > self.score_threshold) & has_area(boxes)
+        groups = 1 if self.class_agnostic else num_classes
+        picked, count = suppress(
+            boxes, labels if groups > 1 else None, groups, eligible, self.iou_threshold, self.max_detections, self.fused
+        )
         valid = ops.arange(self.max_detections)[None] < count[:, None]
         picked = ops.where(valid, picked, 0)
         return {
@@ -112,76 +108,3 @@ class NonMaxSuppression(keras.layers.Layer):
             "max_candidates": self.max_candidates,
             "fused": self.fused,
         }
-
-
-def _has_area(boxes):
-    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-
-
-def _separate_classes(boxes, labels, num_classes: int):
-    """Moves each class to a tile of its own, so that boxes of different classes never overlap.
-
-    The tiles form a square around the origin rather than a row: coordinates stay small, and float32 keeps the IoU of
-    moved boxes to about 1e-6 even for 80 classes.
-    """
-    if num_classes == 1:
-        return boxes
-    low = ops.min(boxes, axis=(1, 2), keepdims=True)
-    extent = ops.max(boxes, axis=(1, 2), keepdims=True) - low
-    boxes = (boxes - low) / ops.maximum(extent, 1e-6)  # IoU does not change with the unit of length
-    side = math.isqrt(num_classes - 1) + 1
-    tiles = np.array([(label % side - side // 2, label // side - side // 2) * 2 for label in range(num_classes)])
-    return boxes + ops.take(ops.convert_to_tensor(2.0 * tiles, "float32"), labels, axis=0)
-
-
-def _greedy(boxes, scores, iou_threshold, score_threshold, max_detections):
-    """Greedy suppression of candidates that stand best first: indices (B, max_detections), counts (B,)."""
-    slots = ops.arange(max_detections)
-
-    def pick_next(i, state):
-        alive, picked, count = state
-        best = ops.cast(ops.argmax(ops.cast(alive, "int32"), axis=-1), "int32")  # the first one alive
-        found = ops.any(alive, axis=-1)
-        picked = ops.where((slots[None] == i) & found[:, None], best[:, None], picked)
-        overlap = box_ops.iou(gather_rows(boxes, best[:, None]), boxes)[:, 0]
-        itself = ops.arange(boxes.shape[1])[None] == best[:, None]
-        return alive & (overlap <= iou_threshold) & ~itself, picked, count + ops.cast(found, "int32")
-
-    zeros = ops.zeros_like(ops.cast(scores[:, :1], "int32"))
-    start = (scores > score_threshold, zeros + ops.zeros((1, max_detections), "int32"), zeros[:, 0])
-    _, picked, count = ops.fori_loop(0, max_detections, pick_next, start)
-    return picked, count
-
-
-def _greedy_fused(boxes, scores, iou_threshold, score_threshold, max_detections):
-    """The same through TensorFlow's fused kernel, image by image."""
-    import tensorflow as tf
-
-    def one_image(candidates):
-        return tuple(
-            tf.raw_ops.NonMaxSuppressionV4(
-                boxes=candidates[0],
-                scores=candidates[1],
-                max_output_size=max_detections,
-                iou_threshold=float(iou_threshold),
-                score_threshold=float(score_threshold),
-                pad_to_max_output_size=True,
-            )
-        )
-
-    if boxes.shape[0] == 1:  # no loop in a LiteRT file
-        picked, count = one_image((boxes[0], scores[0]))
-        return picked[None], count[None]
-    signature = (tf.TensorSpec((max_detections,), tf.int32), tf.TensorSpec((), tf.int32))
-    return tf.map_fn(one_image, (boxes, scores), fn_output_signature=signature, parallel_iterations=16)
-
-
-def gather_rows(values, index):
-    """values (B, N) or (B, N, D) at index (B, K) -> (B, K) or (B, K, D)."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.gather(values, index, batch_dims=1)  # one op, where take_along_axis makes a dozen
-    if len(values.shape) == 3:
-        index = index[..., None]
-    return ops.take_along_axis(values, index, axis=1)

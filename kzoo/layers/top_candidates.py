@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from kzoo.layers.non_max_suppression import gather_rows
+from kzoo.layers.gather import gather_rows
 
 
 @keras.saving.register_keras_serializable("kzoo")

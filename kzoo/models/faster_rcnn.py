@@ -183,11 +183,6 @@ class FasterRCNN(Detector):
         if paper and str(weights) == "imagenet":
             region_head.take_over_fully_connected(self.head, keras.applications.VGG16(weights="imagenet"))
 
-    def compile(self, *args, **kwargs):
-        super().compile(*args, **kwargs)
-        if isinstance(self.pooling, PyramidRoIAlign):
-            self.pooling.align.fused = False if self.jit_compile else None  # XLA lacks the fused kernel
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # The second stage runs in the loss, and its dropout has to know.
         return super().compute_loss(x, y, {**y_pred, "training": training}, sample_weight, training)

@@ -8,7 +8,7 @@ from keras import layers, ops
 from kzoo import boxes as box_ops
 from kzoo import losses, matching
 from kzoo.layers import BoxDecoder, NonMaxSuppression
-from kzoo.layers.non_max_suppression import gather_rows
+from kzoo.layers.gather import gather_rows
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # (code) deviations of the box targets, which the paper normalises to 1
 

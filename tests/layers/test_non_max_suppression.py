@@ -1,4 +1,6 @@
-"""NMS against a plain greedy loop in NumPy, in both of its forms."""
+"""NMS against a plain greedy loop in NumPy, in each of its forms."""
+
+import contextlib
 
 import keras
 import numpy as np
@@ -6,9 +8,17 @@ import pytest
 
 from kzoo import boxes as box_ops
 from kzoo.layers import NonMaxSuppression
+from kzoo.layers.kernels import portable_operators
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-FORMS = [False, True] if ON_TENSORFLOW else [False]
+FORMS = ["loop", "portable kernel", "combined kernel"] if ON_TENSORFLOW else ["loop"]
+
+
+@pytest.fixture(params=FORMS)
+def fused(request):
+    """The layer's argument, within the switch of the form."""
+    with portable_operators() if request.param == "portable kernel" else contextlib.nullcontext():
+        yield False if request.param == "loop" else None
 
 
 def greedy(boxes, scores, iou_threshold, score_threshold, max_detections, class_agnostic, max_candidates):
@@ -51,7 +61,6 @@ def assert_equals_greedy(found, boxes, scores, **settings):
         assert (found["boxes"][b, n:] == 0).all()
 
 
-@pytest.mark.parametrize("fused", FORMS)
 @pytest.mark.parametrize("class_agnostic", [False, True])
 @pytest.mark.parametrize("classes", [1, 3, 20])
 def test_equals_the_greedy_loop_on_random_scenes(fused, class_agnostic, classes):
@@ -68,7 +77,6 @@ def test_equals_the_greedy_loop_on_random_scenes(fused, class_agnostic, classes)
         assert_equals_greedy(run(layer, boxes, scores), boxes, scores, **settings)
 
 
-@pytest.mark.parametrize("fused", FORMS)
 def test_among_equal_scores_the_earlier_box_comes_first(fused):
     boxes = np.array([[[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60], [51, 50, 61, 60]]], "float32")
     found = run(NonMaxSuppression(fused=fused, max_detections=4), boxes, np.full((1, 4, 1), 0.5, "float32"))
@@ -76,7 +84,6 @@ def test_among_equal_scores_the_earlier_box_comes_first(fused):
     assert found["num_detections"] == [2]
 
 
-@pytest.mark.parametrize("fused", FORMS)
 def test_the_slides_example(fused):
     # Two puppies: blue .9 and orange .8 overlap at IoU .78, purple .75 and yellow .7 at .74; threshold .7.
     boxes = np.array([[[0, 0, 100, 100], [0, 0, 100, 78], [200, 0, 300, 100], [200, 0, 300, 74]]], "float32")
@@ -85,7 +92,6 @@ def test_the_slides_example(fused):
     np.testing.assert_allclose(found["scores"], [[0.9, 0.75, 0, 0]])
 
 
-@pytest.mark.parametrize("fused", FORMS)
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_images_without_boxes_or_without_a_score_above_the_threshold(fused, count):
     layer = NonMaxSuppression(max_detections=7, fused=fused)
@@ -103,7 +109,6 @@ def scene_with_flat_boxes():
     return boxes, scores, boxes[:, sound], scores[:, sound]
 
 
-@pytest.mark.parametrize("fused", FORMS)
 def test_boxes_without_area_are_never_detections(fused):
     boxes, scores, sound_boxes, sound_scores = scene_with_flat_boxes()
     found = run(NonMaxSuppression(fused=fused), boxes, scores)
@@ -119,7 +124,8 @@ def test_boxes_without_area_do_not_flood_a_litert_file():
     boxes, scores, _, _ = scene_with_flat_boxes()
     layer = NonMaxSuppression()
     inputs = [tf.TensorSpec(x.shape, tf.float32) for x in (boxes, scores)]
-    function = tf.function(lambda boxes, scores: layer(boxes, scores)["scores"]).get_concrete_function(*inputs)
+    with portable_operators():
+        function = tf.function(lambda boxes, scores: layer(boxes, scores)["scores"]).get_concrete_function(*inputs)
     content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
     file = interpreter.Interpreter(model_content=content)
     file.allocate_tensors()
@@ -131,7 +137,6 @@ def test_boxes_without_area_do_not_flood_a_litert_file():
     )
 
 
-@pytest.mark.parametrize("fused", FORMS)
 def test_a_partly_empty_batch(fused):
     boxes, scores = random_scene(np.random.default_rng(9), 2, 30, 4)
     scores[0] = 0
@@ -140,19 +145,43 @@ def test_a_partly_empty_batch(fused):
     assert found["num_detections"][1] > 0
 
 
-@pytest.mark.skipif(not ON_TENSORFLOW, reason="compares the TensorFlow kernel with the loop in keras.ops")
-def test_both_forms_agree_under_xla():
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="compares TensorFlow's kernels with the loop in keras.ops")
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_every_form_gives_the_same_also_under_xla(class_agnostic):
     import tensorflow as tf
 
     boxes, scores = random_scene(np.random.default_rng(3), 2, 200, 5)
+    scores = np.round(scores, 2)  # many are equal
     results = []
-    for fused in (True, False):
-        layer = NonMaxSuppression(max_detections=50, fused=fused)
-        results.append(tf.function(layer, jit_compile=True)(boxes, scores))
-        results.append(layer(boxes, scores))
-    for key in results[0]:
-        for other in results[1:]:
+    for fused in (None, False):
+        layer = NonMaxSuppression(max_detections=50, class_agnostic=class_agnostic, fused=fused)
+        results += [layer(boxes, scores), tf.function(layer, jit_compile=True)(boxes, scores)]
+    with portable_operators():
+        results.append(NonMaxSuppression(max_detections=50, class_agnostic=class_agnostic)(boxes, scores))
+    for other in results[1:]:
+        for key in other:
             np.testing.assert_array_equal(results[0][key], other[key])
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="looks for TensorFlow's kernels")
+def test_the_combined_kernel_is_for_graphs_that_run_on_this_cpu():
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("beside a GPU the combined kernel is never used")
+    boxes, scores = random_scene(np.random.default_rng(3), 2, 20, 2)
+    inputs = [tf.TensorSpec(x.shape, tf.float32) for x in (boxes, scores)]
+
+    def kernels(**options):
+        graph = tf.function(NonMaxSuppression(), **options).get_concrete_function(*inputs).graph
+        found = graph.as_graph_def()
+        nodes = [*found.node, *(node for function in found.library.function for node in function.node_def)]
+        return {node.op for node in nodes if "NonMaxSuppression" in node.op}
+
+    assert kernels() == {"CombinedNonMaxSuppression"}
+    assert kernels(jit_compile=True) == {"NonMaxSuppressionV4"}
+    with portable_operators():
+        assert kernels() == {"NonMaxSuppressionV4"}
 
 
 def test_half_precision_inputs_are_computed_in_float32():
@@ -177,7 +206,6 @@ def test_bad_arguments_are_refused():
         NonMaxSuppression(max_detections=0)
 
 
-@pytest.mark.parametrize("fused", FORMS)
 @pytest.mark.parametrize("class_agnostic", [False, True])
 def test_boxes_of_one_class_each_are_the_same_as_a_matrix_with_one_score_a_row(fused, class_agnostic):
     rng = np.random.default_rng(9)
@@ -192,7 +220,6 @@ def test_boxes_of_one_class_each_are_the_same_as_a_matrix_with_one_score_a_row(f
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(value), expected[key])
 
 
-@pytest.mark.parametrize("fused", FORMS)
 def test_no_boxes_of_one_class_each(fused):
     empty = np.zeros((2, 0), "float32")
     found = NonMaxSuppression(fused=fused)(np.zeros((2, 0, 4), "float32"), empty, empty.astype("int32"), num_classes=3)
