@@ -94,9 +94,14 @@ def main() -> None:
     rois = np.concatenate([corners.min(2), corners.max(2)], -1).astype("float32")
     upstream = rng.normal(size=(*rois.shape[:2], 7, 7, a.channels)).astype("float32")
     print(f"{a.images} x {a.size} x {a.size} x {a.channels} features, {a.rois} regions, {a.threads} threads")
-    for name, layer in {"RoIPooling": kzoo.layers.RoIPooling(7), "RoIAlign": kzoo.layers.RoIAlign(7, 2)}.items():
+    layers = {
+        "RoIPooling": kzoo.layers.RoIPooling(7, clip_rois=True),  # as Fast and Faster R-CNN have it
+        "RoIPooling, any place": kzoo.layers.RoIPooling(7),
+        "RoIAlign": kzoo.layers.RoIAlign(7, 2),
+    }
+    for name, layer in layers.items():
         ours = kzoo_passes(layer, features, rois, upstream)
-        theirs = torchvision_passes(name, features, rois, upstream) if torch else {}
+        theirs = torchvision_passes(name.split(",")[0], features, rois, upstream) if torch else {}
         for part, function in ours.items():
             times = milliseconds([function, *([theirs[part]] if theirs else [])], a.runs)
             report(name, part, times)
