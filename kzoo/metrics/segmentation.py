@@ -1,11 +1,11 @@
 """Measures of label maps: IoU and Dice of the classes, accuracies, and the F1 score of their boundaries."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from kzoo.metrics.records import as_numpy
-from kzoo.morphology import distance_transform
 
 
 class MeanIoU:
@@ -125,19 +125,15 @@ class BoundaryF1:
     def _image(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         void = np.zeros(true.shape, bool) if self.ignore_label is None else true == self.ignore_label
         radius = self.tolerance * np.hypot(*true.shape)
-        scores = np.full(self.num_classes, np.nan)
-        edges = [_edges(np.where(void, -1, labels.astype(np.int64)), void) for labels in (true, predicted)]
-        for label in range(self.num_classes):
-            a, b = (labels == label for labels in edges)
-            if not a.any() and not b.any():
-                continue
-            if not a.any() or not b.any():
-                scores[label] = 0.0
-                continue
-            precision = (distance_transform(a, radius)[b] <= radius).mean()
-            recall = (distance_transform(b, radius)[a] <= radius).mean()
-            scores[label] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        return scores
+        a, b = (_edges(np.where(void, -1, labels).astype(np.int32), void) for labels in (true, predicted))
+        of_true, of_predicted = (self._count_of(edges[edges >= 0]) for edges in (a, b))
+        precision = np.nan_to_num(_ratio(self._count_of(_met(b, a, radius)), of_predicted))
+        recall = np.nan_to_num(_ratio(self._count_of(_met(a, b, radius)), of_true))
+        scores = np.nan_to_num(_ratio(2 * precision * recall, precision + recall))
+        return np.where(of_true + of_predicted > 0, scores, np.nan)
+
+    def _count_of(self, labels: np.ndarray) -> np.ndarray:
+        return np.bincount(labels, minlength=self.num_classes)[: self.num_classes]
 
 
 def label_maps(targets, found) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +159,19 @@ def _edges(labels: np.ndarray, void: np.ndarray) -> np.ndarray:
         edge[a] |= differ
         edge[b] |= differ
     return np.where(edge, labels, -1)
+
+
+def _met(edges: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
+    """The labels of those pixels of `edges` that have one of the same label in `others` within the radius."""
+    y, x = np.nonzero(edges >= 0)
+    labels = edges[y, x]
+    reach = int(radius)
+    around = np.pad(others, reach, constant_values=-1)
+    met = np.zeros(len(labels), bool)
+    for down, right in itertools.product(range(2 * reach + 1), repeat=2):
+        if np.hypot(down - reach, right - reach) <= radius:
+            met |= around[y + down, x + right] == labels
+    return labels[met]
 
 
 def _names(num_classes: int, class_names: Sequence[str] | None) -> list[str]:
