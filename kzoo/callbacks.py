@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kzoo.metrics import segmentation
-from kzoo.metrics.evaluation import common_class_names, evaluate, mean_iou_of
+from kzoo.metrics.evaluation import common_class_names, evaluate, num_classes_of
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision as Metric
 
 NOT_YET = -1.0  # as the metric itself says "not measured"
@@ -123,7 +123,7 @@ class MeanIoU(_Measurement):
     method, class_score = "segment", "IoU"
 
     def _metric(self, model: Any, class_names: list[str] | None) -> segmentation.MeanIoU:
-        return mean_iou_of(model, class_names)
+        return segmentation.MeanIoU(num_classes_of(model, class_names), class_names=class_names)
 
 
 def measurement(model: Any, data: Any) -> keras.callbacks.Callback | None:

@@ -135,6 +135,7 @@ def test_a_missing_file_is_named(capsys, tmp_path):
     [
         (["evaluate", "{run}", "--protocol", "coc"], "Did you mean 'coco'?"),
         (["evaluate", "{run}", "--split", "tset"], "'test'"),
+        (["evaluate", "{run}", "--cells"], "--cells measures masks"),
         (["export", "{run}", "--format", "savedmodel"], "Did you mean 'saved_model'?"),
         (["export", "{run}", "--quantization", "int9"], "Did you mean 'int8'?"),
         (["export", "{run}", "--format", "saved_model", "--quantization", "int8"], "not quantized"),

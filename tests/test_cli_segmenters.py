@@ -36,6 +36,8 @@ def test_a_training_leaves_the_whole_run_folder(trained):
     evaluation = json.loads((trained / files.EVALUATION).read_text())
     assert [row["class"] for row in evaluation["per_class"]] == ["ground", "bright", "dark"]
     assert sum(row["pixels"] for row in evaluation["per_class"]) == 3 * 46 * 64  # in pixels of the original images
+    assert all("boundary F1" in row for row in evaluation["per_class"])
+    assert 0 <= evaluation["scores"]["mean_boundary_f1"] <= 1
     text = (trained / files.REPORT).read_text(encoding="utf-8")
     assert "mIoU (val)" in text
     assert "void hatched" in text
@@ -46,10 +48,12 @@ def test_an_exported_file_scores_as_its_run_and_labels_images(trained, data, tmp
     exported = trained / "exports" / "s.tflite"
     scores = []
     for name, model in (("a", trained), ("b", exported)):
-        arguments = ["evaluate", model, "--data", data, "--json", tmp_path / name, "--limit", 2]
+        arguments = ["evaluate", model, "--data", data, "--json", tmp_path / name, "--limit", 2, "--cells"]
         assert cli.run([str(one) for one in arguments]) == 0
-        scores.append(json.loads((tmp_path / name).read_text())["scores"]["mIoU"])
-    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+        scores.append(json.loads((tmp_path / name).read_text())["scores"])
+    assert scores[0]["mIoU"] == pytest.approx(scores[1]["mIoU"], abs=1e-3)
+    assert scores[0]["objects"] == 4  # a bright and a dark square in each image
+    assert {"rand_fscore", "warping_error", "SEG"} <= set(scores[1])
     capsys.readouterr()
     assert cli.run(["predict", str(exported), str(data / "test" / "images"), "-o", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())

@@ -134,13 +134,18 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
     return evaluation
 
 
-def score(folder: Path | None, detector: Any, dataset: Any, data: str, protocol: str = "coco") -> dict[str, Any]:
-    """Measures a detector; with a folder, writes evaluation.json and its pictures there."""
+def score(
+    folder: Path | None, detector: Any, dataset: Any, data: str, protocol: str = "coco", **options: Any
+) -> dict[str, Any]:
+    """Measures a detector or (`cells=True`: also as cells) a segmenter.
+
+    With a folder, writes evaluation.json and its pictures there.
+    """
     from kzoo import report
     from kzoo.report import files
 
     with counting("evaluating") as progress:
-        metric, evaluation = report.of(detector).measure(detector, dataset, protocol, progress)
+        metric, evaluation = report.of(detector).measure(detector, dataset, protocol, progress, **options)
     evaluation = {"data": data, **evaluation}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

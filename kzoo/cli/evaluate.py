@@ -17,6 +17,9 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
     protocol: Annotated[str, typer.Option(metavar="coco|voc2007|voc2010", help="How mAP is defined.")] = "coco",
+    cells: Annotated[
+        bool, typer.Option("--cells", help="Also the measures of cells: Rand F-score, warping error, SEG.")
+    ] = False,
     data_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of reading masks, as void=11; may be repeated.")
     ] = None,
@@ -27,7 +30,7 @@ def evaluate(
         typer.Option("--output", "-o", metavar="DIR", help="Folder for curves, pictures and a report.html."),
     ] = None,
 ) -> None:
-    """Prints mAP and per-class AP, or mean IoU and per-class IoU; draws curves, confusion matrix and the worst images.
+    """Prints mAP, or mean IoU and boundary F1, and each class's; draws curves, confusion matrix and the worst images.
 
     On a run's own data they go into its folder, and its report.html is renewed.
 
@@ -41,6 +44,8 @@ def evaluate(
         raise ValueError(messages.unknown_name("protocol", protocol, PROTOCOLS))
     path = targets.find(model)
     detector = targets.load(path)
+    if cells and not hasattr(detector, "segment"):
+        raise ValueError(f"{model}: finds boxes, and --cells measures masks. Leave it out.")
     name = targets.data_of(path, data)
     from kzoo.cli import after
     from kzoo.report import files
@@ -50,7 +55,7 @@ def evaluate(
     # A part of the images, or other data, does not speak for the run.
     own = targets.is_run(path) and limit is None and name == targets.config(path).get("data")
     folder = output or (path if own else None)
-    evaluation = after.score(folder, detector, dataset, name, protocol)
+    evaluation = after.score(folder, detector, dataset, name, protocol, **({"cells": True} if cells else {}))
     after.print_scores(evaluation)
     if json is not None:
         console.say(f"written: {files.write_json(json, evaluation)}")

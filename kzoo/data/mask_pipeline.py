@@ -45,8 +45,9 @@ def from_masks(
 
     Returns:
         A `tf.data.Dataset` of `(images, targets)`: images (B, H, W, 3) float32 RGB 0..255, targets "masks" (B, H, W)
-        int32 with 255 for void, "image_id" (B,) int64, and on request "weights" (B, H, W) float32. It carries
-        `class_names`, `num_classes`, `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
+        int32 with 255 for void, "image_id" (B,) int64, on request "weights" (B, H, W) float32, and with
+        `image_size=None` "instances" (B, H, W) int32 where the masks number their objects. It carries `class_names`,
+        `num_classes`, `image_size`, `batch_size`, `annotations`, `steps_per_epoch`.
 
     Raises:
         ValueError: for arguments that cannot be, saying which can.
@@ -64,15 +65,19 @@ def from_masks(
         shorter_side=2 * max(size) if names and fit == "stretch" else None,
         weights=fit if weights else "",
         size=size,
+        instances=size is None and annotations.instances,
         # Images of their own size are measured once in a while: the memory is for those that train.
         cache_bytes=0 if size is None else CACHE_BYTES if cache is True else int(cache),
     )
     image_ids = tf.constant([sample.image_id for sample in annotations.samples], tf.int64)
 
     def example(epoch: tf.Tensor, serial: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        image, mask, weight = tf.numpy_function(store.read, [index], [tf.uint8, tf.uint8, tf.float32], stateful=False)
+        types = [tf.uint8, tf.uint8, tf.float32, tf.int32]
+        image, mask, weight, numbers = tf.numpy_function(store.read, [index], types, stateful=False)
         image, mask = tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(mask, (None, None))
         targets = {"image_id": image_ids[index]}
+        if size is None and annotations.instances:
+            targets["instances"] = tf.ensure_shape(numbers, (None, None))
         if size is None:
             return tf.cast(image, tf.float32), {"masks": tf.cast(mask, tf.int32), **targets}
         maps = [mask, tf.ensure_shape(weight, (None, None))] if weights else [mask]

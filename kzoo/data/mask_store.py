@@ -22,6 +22,7 @@ class MaskStore:
         annotations: what to read from.
         shorter_side: images and masks are shrunk to this shorter side when read; None keeps them.
         weights: make U-Net's boundary weights: "" for none, "stretch" at the network's `size`, "crop" at the image's.
+        instances: give the numbers of the objects, too.
         cache_bytes: how much to keep in memory; the rest is read again each time.
     """
 
@@ -31,12 +32,14 @@ class MaskStore:
         shorter_side: int | None = None,
         weights: str = "",
         size: tuple[int, int] | None = None,
+        instances: bool = False,
         cache_bytes: int = 0,
     ):
         self._annotations = annotations
         self._shorter_side = shorter_side
         self._weights = weights
         self._size = size
+        self._instances = instances
         self._memory = Memory(cache_bytes)
 
     @property
@@ -44,18 +47,18 @@ class MaskStore:
         """The samples that are in memory."""
         return self._memory.indices
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sample `index` as image (H, W, 3) uint8, mask (H, W) uint8 with 255 for void, and weights float32.
+    def read(self, index: int) -> tuple[np.ndarray, ...]:
+        """Sample `index` as image (H, W, 3) uint8, mask (H, W) uint8 with 255 for void, weights float32, numbers int32.
 
-        Weights are (0, 0) where none were asked for; for "stretch" they have the network's size, since their sigma is
-        meant in pixels that the network sees.
+        Weights and numbers are (0, 0) where none were asked for; weights for "stretch" have the network's size, since
+        their sigma is meant in pixels that the network sees. Numbers keep the size of the mask in the file.
 
         Raises:
             ValueError: if image or mask cannot be read or changed their size, naming the file.
         """
         return self._memory.get(int(index), lambda: self._make(self._annotations.samples[int(index)]))
 
-    def _make(self, sample: MaskSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _make(self, sample: MaskSample) -> tuple[np.ndarray, ...]:
         image, numbers = pixels_of(sample), numbers_of(sample)
         mask = self._annotations.labels(numbers)
         weights = np.zeros((0, 0), np.float32)
@@ -64,7 +67,8 @@ class MaskStore:
             if self._weights == "stretch":
                 cells = np.asarray(Image.fromarray(cells).resize(self._size[::-1], NEAREST))
             weights = boundary_weights(cells, ignore_label=-1)
-        return shrink(image, self._shorter_side), shrink(mask, self._shorter_side, NEAREST), weights
+        kept = shrink(image, self._shorter_side), shrink(mask, self._shorter_side, NEAREST)
+        return *kept, weights, numbers.astype(np.int32) if self._instances else np.zeros((0, 0), np.int32)
 
 
 def cells_of(mask: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:

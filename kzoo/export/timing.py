@@ -9,7 +9,6 @@ import numpy as np
 
 from kzoo.export.runtime import FileModel, load
 from kzoo.export.verification import size_mb
-from kzoo.metrics import MeanIoU
 from kzoo.metrics.evaluation import evaluate
 
 COLUMNS = {
@@ -60,11 +59,9 @@ def benchmark(
                 row[column] = _median_ms(load(path, threads), images, runs, warmup)
         else:
             row["ms"] = _median_ms(detector, images, runs, warmup)
-        if data is not None and hasattr(detector, "segment"):
-            row["mIoU"] = _mean_iou(detector, data)
-        elif data is not None:
+        if data is not None:
             result = evaluate(detector, data, protocol)
-            row |= {name: result.get(name) for name in ("mAP", "mAP@0.50")}
+            row |= {name: result.get(name) for name in ("mAP", "mAP@0.50", "mIoU")}
         yield row
 
 
@@ -102,13 +99,6 @@ def _median_ms(detector, images: np.ndarray, runs: int, warmup: int) -> float:
         run(image)
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[warmup:])
-
-
-def _mean_iou(segmenter, data) -> float:
-    metric = MeanIoU(segmenter.num_classes, class_names=segmenter.class_names)
-    for images, targets in [data] if isinstance(data, tuple) else data:
-        metric.update_state(targets, segmenter.segment(images))
-    return metric.result()["mIoU"]
 
 
 def _images(data, size: tuple[int, int], count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from kzoo.metrics.localization import GRADES, Localization, grade
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.proposal_recall import ProposalRecall
 from kzoo.metrics.segmentation import BoundaryF1, MeanIoU
+from kzoo.metrics.segmentation_measures import SegmentationMeasures
 from kzoo.metrics.worst import ImageErrors, worst_images
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MeanIoU",
     "PrecisionRecallCurve",
     "ProposalRecall",
+    "SegmentationMeasures",
     "best_f1_threshold",
     "evaluate",
     "grade",

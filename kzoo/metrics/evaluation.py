@@ -8,7 +8,7 @@ import numpy as np
 
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.records import as_numpy
-from kzoo.metrics.segmentation import MeanIoU
+from kzoo.metrics.segmentation_measures import SegmentationMeasures
 
 BATCH_SIZE = 8  # images that are detected together where the data set is one tuple of arrays
 
@@ -17,8 +17,9 @@ def evaluate(
     detector: Any,
     dataset: Iterable | tuple,
     protocol: str = "coco",
-    metric: MeanAveragePrecision | MeanIoU | None = None,
+    metric: MeanAveragePrecision | SegmentationMeasures | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    cells: bool = False,
 ) -> dict[str, Any]:
     """Runs a detector or a segmenter over a data set and measures what it found.
 
@@ -30,11 +31,13 @@ def evaluate(
             `kzoo.export.load`. One whose `detect` takes proposals gets those of the targets, where they have any.
         dataset: an iterable of `(images, targets)` batches (a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list), or
             one tuple `(images, targets)` of arrays; targets as of `MeanAveragePrecision.update_state`, of a segmenter
-            with "masks" (B, H, W).
+            with "masks" (B, H, W), or these masks alone.
         protocol: of a detector, "coco", "voc2007" or "voc2010".
         metric: measure with this one instead, and look into it afterwards (curves, worst images); or with another
-            measure, as `Localization` or `BoundaryF1`. It is reset first. None: mean average precision, or mean IoU.
+            measure, as `Localization` or `MeanIoU`. It is reset first. None: mean average precision, or
+            `SegmentationMeasures`.
         progress: called after each batch with the number of batches done and their total, `None` if unknown.
+        cells: of a segmenter without `metric`, the measures of cells, too.
 
     Returns:
         `metric.result()`.
@@ -43,14 +46,17 @@ def evaluate(
         ValueError: for a data set that is empty, endless or yields no targets, and for a detector with other classes.
     """
     class_names = common_class_names(detector, dataset)
-    if metric is None:
-        segments = hasattr(detector, "segment")
-        metric = mean_iou_of(detector, class_names) if segments else MeanAveragePrecision(protocol, class_names)
+    if cells and (metric is not None or not hasattr(detector, "segment")):
+        raise ValueError("cells=True goes with a segmenter, and without another metric.")
+    if metric is None and hasattr(detector, "segment"):
+        metric = SegmentationMeasures(num_classes_of(detector, class_names), class_names=class_names, cells=cells)
+    elif metric is None:
+        metric = MeanAveragePrecision(protocol, class_names)
     metric.reset_state()
     batches, total = _batches(dataset)
     num_images = 0
     for done, batch in enumerate(batches, start=1):
-        images, targets = _images_and_targets(batch)
+        images, targets = _images_and_targets(batch, hasattr(detector, "segment"))
         targets = {key: as_numpy(value) for key, value in targets.items()}
         found = segment_or_detect(detector, images, targets)
         found = {key: as_numpy(value) for key, value in found.items()}
@@ -79,12 +85,12 @@ def takes_proposals(detector: Any) -> bool:
     return "proposals" in inspect.signature(detector.detect).parameters
 
 
-def mean_iou_of(segmenter: Any, class_names: list[str] | None) -> MeanIoU:
-    """The measure of a segmenter's classes, empty."""
+def num_classes_of(segmenter: Any, class_names: list[str] | None) -> int:
+    """How many classes a segmenter tells apart; where it does not say, how many names there are."""
     count = getattr(segmenter, "num_classes", None) or (len(class_names) if class_names else None)
     if count is None:
         raise ValueError("Neither the segmenter nor the data set knows its classes: pass metric=MeanIoU(num_classes).")
-    return MeanIoU(count, class_names=class_names)
+    return count
 
 
 def to_original(
@@ -139,7 +145,9 @@ def _shown(names: list[str]) -> str:
     return f"{', '.join(map(str, names[:8]))}{', ...' if len(names) > 8 else ''} ({len(names)})"
 
 
-def _images_and_targets(batch: Any) -> tuple[Any, Mapping[str, Any]]:
+def _images_and_targets(batch: Any, masks: bool) -> tuple[Any, Mapping[str, Any]]:
+    if masks and isinstance(batch, tuple | list) and len(batch) >= 2 and hasattr(batch[1], "shape"):
+        return batch[0], {"masks": batch[1]}
     if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[1], Mapping):
         raise ValueError(
             "A data set for evaluation yields (images, targets), targets a dict with 'boxes' and 'labels', or 'masks'. "
@@ -150,8 +158,9 @@ def _images_and_targets(batch: Any) -> tuple[Any, Mapping[str, Any]]:
 
 def _batches(dataset: Any) -> tuple[Iterator, int | None]:
     """Returns the batches and how many they are, where that is known."""
-    if isinstance(dataset, tuple) and len(dataset) >= 2 and isinstance(dataset[1], Mapping):
+    if isinstance(dataset, tuple) and len(dataset) >= 2 and not isinstance(dataset[0], tuple | list):
         images, targets = dataset[:2]
+        targets = targets if isinstance(targets, Mapping) else {"masks": targets}
         starts = range(0, len(images), BATCH_SIZE)
         parts = (slice(start, start + BATCH_SIZE) for start in starts)
         return ((images[p], {key: value[p] for key, value in targets.items()}) for p in parts), len(starts)

@@ -7,7 +7,7 @@ from typing import Any
 from kzoo.report import files, page
 
 _FAULTS_SHOWN = 200
-_HEADLINES = ("mAP", "mAP@0.50", "accuracy", "mean_IoU", "mIoU", "pixel_accuracy")
+_HEADLINES = ("mAP", "mAP@0.50", "accuracy", "mean_IoU", "mIoU", "pixel_accuracy", "mean_boundary_f1")
 _CAPTIONS = {
     "detection": {
         "charts": "Precision and recall",
@@ -133,7 +133,7 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
         else "",
     ]
     text = page.paragraph(", ".join(fact for fact in facts if fact), "soft")
-    left = page.table(("measure", "value"), [(name, _known(float(value))) for name, value in scores.items()], 4)
+    left = page.table(("measure", "value"), [(name, _known(value)) for name, value in scores.items()], 4)
     classes = evaluation.get("per_class") or []
     if not classes:
         return text + left

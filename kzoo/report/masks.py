@@ -15,7 +15,7 @@ _COMPARED, _WORST = 8, 8
 
 
 class SegmentationMeasurement:
-    """A `MeanIoU` that also remembers how well each image was labelled.
+    """`SegmentationMeasures` that also remember how well each image was labelled.
 
     Attributes:
         metric: over all images.
@@ -23,9 +23,10 @@ class SegmentationMeasurement:
         per_image: (N, 2) mean IoU of the classes in the image, and share of wrong pixels; in the order measured.
     """
 
-    def __init__(self, segmenter: Any, class_names: list[str] | None):
+    def __init__(self, segmenter: Any, class_names: list[str] | None, cells: bool = False):
         self.segmenter = segmenter
-        self.metric = metrics.evaluation.mean_iou_of(segmenter, class_names)
+        count = metrics.evaluation.num_classes_of(segmenter, class_names)
+        self.metric = metrics.SegmentationMeasures(count, class_names=class_names, cells=cells)
         self.reset_state()
 
     def reset_state(self) -> None:
@@ -33,28 +34,36 @@ class SegmentationMeasurement:
         self.per_image: list[tuple[float, float]] = []
 
     def update_state(self, targets: Any, found: Any) -> None:
+        self.metric.update_state(targets, found)
         for mask, labels in zip(targets["masks"], found["labels"], strict=True):
-            one = metrics.MeanIoU(self.metric.num_classes)
+            one = metrics.MeanIoU(self.metric.mean_iou.num_classes)
             one.update_state(mask[None], labels[None])
             scores = one.result()
             self.per_image.append((scores["mIoU"], 1 - scores["pixel_accuracy"] if one.confusion.any() else 0.0))
-            self.metric.confusion += one.confusion
 
     def result(self) -> dict[str, Any]:
         return self.metric.result()
 
 
 def measure(
-    segmenter: Any, dataset: Any, protocol: str = "", progress: Callable[[int, int | None], None] | None = None
+    segmenter: Any,
+    dataset: Any,
+    protocol: str = "",
+    progress: Callable[[int, int | None], None] | None = None,
+    cells: bool = False,
 ) -> tuple[SegmentationMeasurement, dict[str, Any]]:
     """Runs a segmenter over a data set; arguments and results as of `boxes.measure`, without a protocol.
 
+    Args:
+        cells: also the measures of cells, as of `kzoo.metrics.SegmentationMeasures`.
+
     Returns:
         The measurement, for pictures, and what goes into evaluation.json: "split", "images", "seconds", "scores"
-        {measure: value} and "per_class" (one dict a class: "class", "IoU", "accuracy", "Dice", "pixels").
+        {measure: value} and "per_class" (one dict a class: "class", "IoU", "accuracy", "Dice", "pixels", "boundary
+        F1").
     """
     names = metrics.evaluation.common_class_names(segmenter, dataset)
-    measurement = SegmentationMeasurement(segmenter, names)
+    measurement = SegmentationMeasurement(segmenter, names, cells)
     start = time.perf_counter()
     result = metrics.evaluate(segmenter, dataset, metric=measurement, progress=progress)
     per_class = result.pop("per_class")
@@ -70,7 +79,7 @@ def measure(
 
 def draw_measurement(folder: str | Path, measurement: SegmentationMeasurement, evaluation: dict[str, Any]) -> None:
     """Writes the confusion matrix of the pixels into a folder."""
-    metric = measurement.metric
+    metric = measurement.metric.mean_iou
     path = Path(folder) / files.PICTURES["confusion"]
     visualize.confusion_matrix(metric.confusion, path, metric.class_names, background=False)
 
@@ -103,7 +112,7 @@ def _compare(measurement: SegmentationMeasurement, annotations: Any, indices: An
     store = MaskStore(annotations)
     images, masks, found, captions, notes = [], [], [], [], []
     for index in indices:
-        image, mask, _ = store.read(int(index))
+        image, mask, *_ = store.read(int(index))
         mean_iou, wrong = measurement.per_image[int(index)]
         images.append(image)
         masks.append(mask)

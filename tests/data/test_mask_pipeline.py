@@ -56,6 +56,19 @@ def test_images_of_their_own_size_come_one_by_one(annotations, mask, tmp_path):
         from_masks(annotations, None, augment=True)
 
 
+def test_numbered_objects_are_given_for_measuring(tmp_path):
+    cells = np.zeros((12, 16), "uint16")
+    cells[2:5, 2:5], cells[5:9, 2:5] = 255, 300  # they touch
+    write(tmp_path / "01" / "t000.tif", np.zeros((12, 16), "uint16"))
+    write(tmp_path / "01_GT" / "SEG" / "man_seg000.tif", cells)
+    annotations = read(tmp_path, "01")
+    targets = next(from_masks(annotations, None).as_numpy_iterator())[1]
+    np.testing.assert_array_equal(targets["instances"][0], cells)
+    np.testing.assert_array_equal(targets["masks"][0], cells > 0)
+    assert targets["instances"].dtype == np.int32
+    assert "instances" not in next(from_masks(annotations, 16).as_numpy_iterator())[1]
+
+
 @pytest.mark.parametrize(
     ("augment", "fit"), [("light", "crop"), ("no_up", "stretch"), ("street", "stretch"), ("unet", "crop")]
 )
@@ -136,7 +149,7 @@ def test_the_store_keeps_what_fits(annotations):
     one = 20 * 30 * 4
     store = MaskStore(annotations, cache_bytes=2 * one)
     for k in (0, 1, 2, 0):
-        image, mask, _ = store.read(k)
+        image, mask, *_ = store.read(k)
         assert (image.dtype, mask.dtype, mask.shape) == (np.uint8, np.uint8, (20, 30))
     assert store.cached == [0, 1]
     assert MaskStore(annotations, shorter_side=10).read(0)[1].shape == (10, 15)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kzoo.metrics import BoundaryF1, MeanIoU
+from kzoo.metrics import BoundaryF1, MeanIoU, SegmentationMeasures, evaluate
 
 
 def loop_scores(true, predicted, num_classes, void=255):
@@ -130,3 +130,68 @@ def test_a_boundary_moved_within_the_tolerance_is_met():
     assert metric.result()["per_class"] == {"0": 0.0, "1": 0.0}
     metric.reset_state()
     assert metric.result()["mean_boundary_f1"] == -1
+
+
+def test_all_measures_at_once_are_those_of_their_parts():
+    rng = np.random.default_rng(8)
+    true, predicted = rng.integers(0, 3, (2, 2, 6, 7))
+    parts = MeanIoU(3, class_names=["a", "b", "c"]), BoundaryF1(3, class_names=["a", "b", "c"])
+    metric = SegmentationMeasures(3, class_names=["a", "b", "c"])
+    for one in (*parts, metric):
+        one.update_state(true, predicted)
+    overlap, boundary = (part.result() for part in parts)
+    result = metric.result()
+    assert set(result) == {*overlap, "mean_boundary_f1"}
+    assert result["mIoU"] == overlap["mIoU"]
+    assert result["mean_boundary_f1"] == boundary["mean_boundary_f1"]
+    assert result["per_class"]["b"] == {**overlap["per_class"]["b"], "boundary F1": boundary["per_class"]["b"]}
+    metric.reset_state()
+    assert metric.result()["mIoU"] == metric.result()["mean_boundary_f1"] == -1
+
+
+def test_cells_are_regions_of_a_class_or_numbered_objects():
+    true = np.array([[[1, 1, 0, 2, 2, 255]]])
+    metric = SegmentationMeasures(3, cells=True)
+    assert metric.result()["objects"] == 0
+    metric.update_state(true, np.array([[[1, 1, 0, 2, 0, 2]]]))  # half of the second is found, and nothing in void
+    result = metric.result()
+    assert (result["objects"], result["SEG"], result["warping_error"]) == (2, 0.5, 0.0)
+    assert result["rand_fscore"] == pytest.approx(2 * 6 / (8 + 6))  # pairs: true 4 + 4, predicted and both 4 + 1 + 1
+
+    # Two cells that touch are one in the mask; with their numbers, one object over both is a merger.
+    targets = {"masks": np.array([[[1, 1, 1, 1]]]), "instances": np.array([[[5, 5, 9, 9]]])}
+    for given, merge in ((targets, 0.5), (targets["masks"], 1.0)):
+        metric.reset_state()
+        metric.update_state(given, {"labels": np.array([[[1, 1, 1, 1]]])})
+        assert metric.result()["rand_merge"] == merge
+    metric.update_state(np.zeros((0, 4, 4), int), np.zeros((0, 4, 4), int))
+    assert metric.result()["rand_merge"] == 1.0
+
+
+class Threshold:
+    """Says class 1 where red is above 128."""
+
+    num_classes, class_names = 2, None
+
+    def segment(self, images):
+        labels = (np.asarray(images)[..., 0] > 128).astype(np.int32)
+        return {"labels": labels, "scores": np.ones(labels.shape)}
+
+
+def test_a_segmenter_is_evaluated_on_batches_and_on_arrays():
+    masks = np.zeros((9, 12, 12), int)
+    masks[:, 3:8, 3:8] = 1
+    images = np.repeat(255.0 * masks[..., None], 3, axis=-1)
+    images[0, 0, 0] = 255
+    batches = [(images[:8], {"masks": masks[:8]}), (images[8:], {"masks": masks[8:]})]
+    result = evaluate(Threshold(), batches)
+    assert result["pixel_accuracy"] == pytest.approx(1 - 1 / masks.size)
+    assert 0.9 < result["mean_boundary_f1"] < 1
+    assert "SEG" not in result
+    for data in ((images, {"masks": masks}), (images, masks), [(images, masks)]):
+        assert evaluate(Threshold(), data) == result
+    cells = evaluate(Threshold(), (images, masks), cells=True)
+    assert (cells["objects"], cells["SEG"], cells["rand_fscore"]) == (9, 1.0, 1.0)
+    assert cells["warping_error"] == pytest.approx(1 / masks.size)  # the extra object cannot be made
+    with pytest.raises(ValueError, match="cells=True goes with a segmenter"):
+        evaluate(Threshold(), batches, metric=MeanIoU(2), cells=True)
