@@ -5,13 +5,13 @@
 
 Peers: a plain PyTorch U-Net of the same layers, widths and parameters (checked), and segmentation-models-pytorch's
 Unet with a VGG11 encoder without pretrained weights, which is not ours: its time stands beside its parameters, as a
-landmark. Rounds alternate between them, so that what else the machine does hits all alike; medians are printed.
+landmark. All take turns; medians are printed.
 """
 
 import argparse
-import os
-import statistics
-import time
+
+import numpy as np
+from sides import Side, compare
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--threads", type=int, default=2)
@@ -34,10 +34,9 @@ def kzoo_unet(options, images, masks):
     model.compile(keras.optimizers.Adam(1e-3))
     network = tf.function(lambda x: model(x, training=False))
     pixels = tf.constant(images)
-    return {
+    return sum(w.shape.num_elements() for w in model.trainable_weights), {
         "train": lambda: model.train_on_batch(images, masks),
         "predict": lambda: network(pixels).numpy(),
-        "parameters": sum(int(w.shape.num_elements()) for w in model.trainable_weights),
     }
 
 
@@ -78,6 +77,18 @@ def plain_torch(width: float):
     return Network()
 
 
+def of_plain_torch(options, images, masks):
+    return torch_peer(plain_torch(options.width), options, images, masks)
+
+
+def of_smp(options, images, masks):
+    import segmentation_models_pytorch as smp
+
+    channels = [max(2, round(1024 * options.width / 2**k)) for k in range(5)]
+    network = smp.Unet("vgg11", encoder_weights=None, decoder_channels=channels, classes=2)
+    return torch_peer(network, options, images, masks)
+
+
 def torch_peer(network, options, images, masks):
     import torch
 
@@ -101,41 +112,25 @@ def torch_peer(network, options, images, masks):
         with torch.inference_mode():
             return network(pixels).numpy()
 
-    parameters = sum(p.numel() for p in network.parameters())
-    return {"train": train, "predict": predict, "parameters": parameters}
+    return sum(p.numel() for p in network.parameters()), {"train": train, "predict": predict}
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    import numpy as np
-
     rng = np.random.default_rng(0)
     shape = (options.batch_size, options.image_size, options.image_size)
     images, masks = rng.uniform(0, 255, (*shape, 3)).astype("float32"), rng.integers(0, 2, shape).astype("int32")
-    peers = {"kzoo UNet": kzoo_unet(options, images, masks)}
-    peers["plain PyTorch U-Net"] = torch_peer(plain_torch(options.width), options, images, masks)
-    if peers["kzoo UNet"]["parameters"] != peers["plain PyTorch U-Net"]["parameters"]:
-        raise SystemExit(f"Not the same network: {[peer['parameters'] for peer in peers.values()]} parameters.")
-    if not options.no_smp:
-        import segmentation_models_pytorch as smp
-
-        channels = [max(2, round(1024 * options.width / 2**k)) for k in range(5)]
-        network = smp.Unet("vgg11", encoder_weights=None, decoder_channels=channels, classes=2)
-        peers["segmentation-models-pytorch Unet, VGG11"] = torch_peer(network, options, images, masks)
-
-    times = {(name, what): [] for name in peers for what in ("train", "predict")}
-    for turn in range(options.rounds + 1):
-        for (name, what), seconds in times.items():
-            start = time.perf_counter()
-            peers[name][what]()
-            if turn:  # the first one compiles and allocates
-                seconds.append(time.perf_counter() - start)
-    print(f"batch {options.batch_size} of {options.image_size} x {options.image_size}, {options.threads} threads")
-    print(f"{'':42s}{'parameters':>12s}{'training step':>16s}{'prediction':>14s}")
-    for name, peer in peers.items():
-        train, predict = (1000 * statistics.median(times[name, what]) for what in ("train", "predict"))
-        print(f"{name:42s}{peer['parameters']:12,d}{train:13.0f} ms{predict:11.0f} ms")
+    print(
+        f"batches of {options.batch_size}, {options.image_size} x {options.image_size}, {options.threads} threads",
+        flush=True,
+    )
+    peers = {"kzoo": kzoo_unet, "plain PyTorch U-Net": of_plain_torch, "smp Unet, VGG11": of_smp}
+    if options.no_smp:
+        del peers["smp Unet, VGG11"]
+    sides = {name: Side(make, options, images, masks) for name, make in peers.items()}
+    if sides["kzoo"].parameters != sides["plain PyTorch U-Net"].parameters:
+        raise SystemExit(f"Not the same network: {[side.parameters for side in sides.values()]} parameters.")
+    compare(sides, ("train", "predict"), options.rounds, options.batch_size)
 
 
 if __name__ == "__main__":
