@@ -98,3 +98,9 @@ def test_litert(tmp_path):
     model = small(image_size=32, width=0.03)
     checks.randomise(model)
     checks.runs_as_litert(model, tmp_path)
+
+
+def test_exported_files_label_the_same(tmp_path):
+    model = small(image_size=32, width=0.03, class_names=["a", "b", "c"])
+    checks.randomise(model)
+    checks.is_verified_in_every_format(model, tmp_path)

@@ -73,15 +73,27 @@ def test_images_without_objects_or_proposals_leave_finite_weights(rectangles):
         model.detect(images, np.zeros((1, 5, 4)))
 
 
-def test_without_proposals_it_searches_for_them(rectangles, monkeypatch):
+def test_without_proposals_it_searches_for_them(rectangles, monkeypatch, tmp_path):
     images, targets = rectangles(2)
     proposals = proposals_near(targets)
     asked = []
-    monkeypatch.setattr("kzoo.models.fast_rcnn.search_batch", lambda *args: asked.append(args) or proposals)
+
+    def search(images, count):
+        asked.append((images, count))
+        return proposals[: len(images)]
+
+    monkeypatch.setattr("kzoo.models.fast_rcnn.search_batch", search)
     model = small()
     for key, value in model.infer(images).items():
         np.testing.assert_array_equal(value, model.detect(images, proposals)[key])
     assert asked[0][1] == model.max_proposals
+
+    model.save(tmp_path / "fast.keras")
+    found = model.detect(images, proposals)
+    for opened in (kzoo.models.load(tmp_path / "fast.keras"), kzoo.export.load(tmp_path / "fast.keras")):
+        assert opened.class_names == ["red", "blue"]
+        for key, value in opened.detect(images).items():
+            np.testing.assert_array_equal(value, found[key])
 
 
 def test_mixed_precision_takes_a_step(rectangles):

@@ -72,16 +72,23 @@ def test_skips_and_scores_start_at_zero():
         assert not model.get_layer(name).get_weights()[0].any()
 
 
-def test_training_in_stages_takes_over_everything_but_the_skip(tmp_path):
+@pytest.mark.parametrize(
+    ("stride", "new"),
+    [
+        (16, {"score_pool4", "upscore_16", "upscore_16_to_image"}),
+        (8, {"score_pool3", "upscore_8", "upscore_8_to_image"}),
+    ],
+)
+def test_training_in_stages_takes_over_everything_but_the_skip(tmp_path, stride, new):
     from kzoo.training import load_matching_weights
 
     keras.utils.set_random_seed(0)
-    coarse, fine = (small(finest_stride=stride, image_size=96) for stride in (32, 16))
+    coarse, fine = (small(finest_stride=step, image_size=96) for step in (2 * stride, stride))
     checks.randomise(coarse)
     coarse.save(tmp_path / "coarse.keras")
     report = load_matching_weights(fine, tmp_path / "coarse.keras")
     kept = {path.split("/")[-2] for path in report.kept}
-    assert kept == {"score_pool4", "upscore_16", "upscore_16_to_image"}
+    assert kept == new
     images = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 3)).astype("float32")
     a, b = (keras.ops.convert_to_numpy(model(images))[:, 40:-40, 40:-40] for model in (coarse, fine))
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.95  # two bilinear steps smooth a little more than one
@@ -129,8 +136,10 @@ def test_training_under_mixed_precision():
     checks.trains_under_mixed_precision(lambda: small(image_size=64), (64, 64))
 
 
-def test_a_handful_of_images_is_learnt_by_heart():
-    checks.overfits(lambda: small(image_size=64), (64, 64), epochs=80, rate=1e-2, reach=0.7)
+def test_a_handful_of_images_is_learnt_by_heart_and_kept_in_int8(tmp_path):
+    model = checks.overfits(lambda: small(image_size=64), (64, 64), epochs=80, rate=1e-2, reach=0.7)
+    if keras.backend.backend() == "tensorflow":
+        checks.agrees_in_int8(model, tmp_path)
 
 
 def test_saving(tmp_path):
@@ -147,6 +156,12 @@ def test_litert(tmp_path, make):
     model = make()
     checks.randomise(model)
     checks.runs_as_litert(model, tmp_path)
+
+
+def test_exported_files_label_the_same(tmp_path):
+    model = small(image_size=32, width=0.25, class_names=["a", "b", "c"])
+    checks.randomise(model)
+    checks.is_verified_in_every_format(model, tmp_path)
 
 
 def test_wrong_arguments_are_named():
