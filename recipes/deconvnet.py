@@ -57,13 +57,6 @@ class CentredObjects(keras.utils.PyDataset):
         return (image[:, ::-1], mask[:, ::-1]) if self.rng.random() < 0.5 else (image, mask)
 
 
-def measure(model, data) -> dict:
-    metric = kzoo.metrics.MeanIoU(model.num_classes, class_names=model.class_names)
-    for images, targets in data:
-        metric.update_state(targets, model.segment(images))
-    return metric.result()
-
-
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -114,7 +107,7 @@ def main(arguments: list[str] | None = None) -> dict:
         model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
     model.save(options.output)
 
-    result = measure(model, test)
+    result = kzoo.metrics.evaluate(model, test)
     for label, measures in result["per_class"].items():
         print(f"{label:16s} IoU {measures['IoU']:.3f}")
     print(f"mIoU {result['mIoU']:.4f}, pixels {result['pixel_accuracy']:.4f}")

@@ -18,13 +18,6 @@ import kzoo
 from kzoo.training import load_matching_weights
 
 
-def measure(model, data) -> dict:
-    metric = kzoo.metrics.MeanIoU(model.num_classes, class_names=model.class_names)
-    for images, targets in data:
-        metric.update_state(targets, model.segment(images))
-    return metric.result()
-
-
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -87,7 +80,7 @@ def main(arguments: list[str] | None = None) -> dict:
         model.compile(optimizer)
         model.fit(train, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
         model.save(f"{options.output}{stride}s.keras")
-        results[name] = measure(model, test)
+        results[name] = kzoo.metrics.evaluate(model, test)
         print(f"{name}: mIoU {results[name]['mIoU']:.4f}, pixels {results[name]['pixel_accuracy']:.4f}", flush=True)
     for label, measures in results["fcn8s"]["per_class"].items():
         print(f"{label:16s} IoU {measures['IoU']:.3f}")

@@ -15,13 +15,6 @@ import numpy as np
 import kzoo
 
 
-def measure(model, data) -> dict:
-    metric = kzoo.metrics.MeanIoU(model.num_classes, class_names=model.class_names)
-    for images, targets in data:
-        metric.update_state(targets, model.segment(images))
-    return metric.result()
-
-
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -67,12 +60,12 @@ def main(arguments: list[str] | None = None) -> dict:
     model.fit(train, epochs=options.epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")
 
-    results = {"keras": measure(model, test)}
+    results = {"keras": kzoo.metrics.evaluate(model, test)}
     for kind, quantization in (("float32", None), ("int8", "int8")):
         path = f"{options.output}_{kind}.tflite"
         calibration = kzoo.data.load(options.data, options.train_split, **common)
         kzoo.export.litert(model, path, quantization=quantization, calibration=calibration)
-        results[kind] = measure(kzoo.export.load(path), test)
+        results[kind] = kzoo.metrics.evaluate(kzoo.export.load(path), test)
     for label, measures in results["keras"]["per_class"].items():
         print(f"{label:16s} IoU {measures['IoU']:.3f}")
     for name, result in results.items():
