@@ -160,10 +160,12 @@ def checked_size(image_size: int | Sequence[int], num_classes: int) -> tuple[int
     return size
 
 
-def fine_tuning(pretrained: bool, frozen_stages: int | None, frozen_batch_norm: bool | None) -> tuple[int, bool]:
-    """The two settings of `kzoo.backbones.create`; None is the usual: C1, C2 and batch norm stay if `pretrained`."""
+def fine_tuning(
+    pretrained: bool, frozen_stages: int | None, frozen_batch_norm: bool | None, usual: int = 2
+) -> tuple[int, bool]:
+    """The two settings of `kzoo.backbones.create`; None: C1 to C`usual` and batch norm stay if `pretrained`."""
     return (
-        (2 if pretrained else 0) if frozen_stages is None else frozen_stages,
+        (usual if pretrained else 0) if frozen_stages is None else frozen_stages,
         pretrained if frozen_batch_norm is None else frozen_batch_norm,
     )
 

@@ -76,9 +76,8 @@ class FastRCNN(Detector):
     ):
         image_size = checked_size(image_size, num_classes)
         paper = backbone == "vgg16"
-        if paper and frozen_stages is None:
-            frozen_stages = 1 if weights is not None else 0  # VGG16's C1 is conv2_2
-        frozen_stages, frozen_batch_norm = fine_tuning(weights is not None, frozen_stages, frozen_batch_norm)
+        usual = 1 if paper else 2  # VGG16's C1 is conv2_2
+        frozen_stages, frozen_batch_norm = fine_tuning(weights is not None, frozen_stages, frozen_batch_norm, usual)
         units = units or max(16, round((4096 if paper else 1024) * width))
         dropout = (0.5 if paper else 0.0) if dropout is None else dropout
 
