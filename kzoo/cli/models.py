@@ -54,8 +54,9 @@ def models(
         "ssd takes any backbone and image size: kzoo train ssd --data DATA --backbone mobilenet --image-size 320"
     )
     console.say(
-        "rcnn and sppnet are counted for one region, fast_rcnn for its map alone: `kzoo proposals` finds regions, "
-        "recipes/ trains them."
+        "rcnn and sppnet are counted for one region, fast_rcnn and faster_rcnn without what they compute for each "
+        "region. Only faster_rcnn finds its regions itself; for the others `kzoo proposals` does, and recipes/ trains "
+        "them."
     )
     if json is not None:
         console.say(f"written: {files.write_json(json, rows)}")

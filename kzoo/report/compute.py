@@ -11,7 +11,8 @@ def gflops(model: keras.Model) -> float:
     """Returns billions of floating-point operations for one image, a multiplication and an addition counted as two.
 
     Convolutions, transposed convolutions and dense layers are counted, as in the papers; what is linear in the pixels
-    (activations, normalisation, pooling) and the post-processing are not. A layer used twice counts twice.
+    (activations, normalisation, pooling) and the post-processing are not, nor is the second stage of Fast and Faster
+    R-CNN, which runs for each region. A layer used twice counts twice.
 
     Args:
         model: a functional model with a fixed image size; models inside it are counted too.
