@@ -116,7 +116,7 @@ class MeanIoU(_Measurement):
         metric: the `kzoo.metrics.MeanIoU` behind it.
 
     Example:
-        >>> val = kzoo.data.load("path/to/camvid", "val", image_size=None)
+        >>> val = kzoo.data.load("camvid", "val", image_size=None)
         >>> model.fit(train, callbacks=[kzoo.callbacks.MeanIoU(val, every=5)])
     """
 

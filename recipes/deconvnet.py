@@ -1,12 +1,12 @@
 """DeconvNet in two stages (Noh et al., ICCV 2015, section 4.2): single objects in their middle first, then whole views.
 
-    python recipes/deconvnet.py --data path/to/camvid --balanced
+    python recipes/deconvnet.py --data camvid --balanced
 
-Any folder of images and masks with splits to train on and to measure. The first stage shows windows around one region
-of a class, as large as 1.2 times the region, with all else void; the second stage whole images under augmentation, as
-the paper's shows proposals. Narrow by default, from scratch. The paper's network is --width 1 --image-size 224 224
---weights imagenet, batch 64, SGD with momentum .9; published on VOC2012 test: 69.6 mIoU. It was not run whole with
-kzoo; docs/results.md holds what was measured with the command above.
+A data set's name, or any folder of images and masks with splits to train on and to measure. The first stage shows
+windows around one region of a class, as large as 1.2 times the region, with all else void; the second stage whole
+images under augmentation, as the paper's shows proposals. Narrow by default, from scratch. The paper's network is
+--width 1 --image-size 224 224 --weights imagenet, batch 64, SGD with momentum .9; published on VOC2012 test: 69.6 mIoU.
+It was not run whole with kzoo; docs/results.md holds what was measured with the command above.
 """
 
 import argparse

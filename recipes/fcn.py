@@ -1,12 +1,13 @@
 """FCN in stages: 32s, then 16s from its weights, then 8s (Long et al., CVPR 2015, section 4.3).
 
-    python recipes/fcn.py --data path/to/camvid --backbone mobilenet --weights imagenet
+    python recipes/fcn.py --data camvid --backbone mobilenet --weights imagenet
     python recipes/fcn.py --data path/to/VOC2012 --image-size 500 500 --paper
 
-Any folder of images and masks with splits to train on and to measure. The first command is for small data on a CPU; the
-second is the paper's schedule: VGG16 from ImageNet weights, SGD with momentum .9 and one image a step, 100,000 steps a
-stage, the rate a hundredth after the first stage. Published on VOC2011 val: 59.4, 62.4 and 62.7 mIoU for the stages.
-The paper's schedule was not run whole with kzoo; docs/results.md holds what was measured with the first command.
+A data set's name, or any folder of images and masks with splits to train on and to measure. The first command is for
+small data on a CPU; the second is the paper's schedule: VGG16 from ImageNet weights, SGD with momentum .9 and one image
+a step, 100,000 steps a stage, the rate a hundredth after the first stage. Published on VOC2011 val: 59.4, 62.4 and 62.7
+mIoU for the stages. The paper's schedule was not run whole with kzoo; docs/results.md holds what was measured with the
+first command.
 """
 
 import argparse

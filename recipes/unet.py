@@ -1,10 +1,10 @@
 """U-Net on any folder of images and masks, same-padded, from scratch (Ronneberger et al., MICCAI 2015).
 
-    python recipes/unet.py --data path/to/camvid --augment street --balanced
+    python recipes/unet.py --data camvid --augment street --balanced
 
-The folder needs a split to train on and one to measure. Classes are weighed by median frequency over frequency with
---balanced. Writes unet.keras, and .tflite files in float32 and int8, and prints the measures of all three;
-docs/results.md holds measured scores. For U-Net's own data and its two inventions see unet_isbi.py.
+The name of a data set, or a folder with a split to train on and one to measure. Classes are weighed by median frequency
+over frequency with --balanced. Writes unet.keras, and .tflite files in float32 and int8, and prints the measures of all
+three; docs/results.md holds measured scores. For U-Net's own data and its two inventions see unet_isbi.py.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """U-Net on the EM stack of ISBI 2012 (Ronneberger et al., MICCAI 2015): one row of the table of its two inventions.
 
-    python recipes/unet_isbi.py --data path/to/isbi2012
+    python recipes/unet_isbi.py --data isbi2012
     python recipes/unet_isbi.py --data path/to/isbi2012 --no-elastic --no-weight-map
 
-The folder holds image/ and label/ with the 30 slices, labels 0 on membranes and 255 inside of cells; training on 0-23,
-measured on 24-29. Elastic deformation and the weight map of borders can be switched off. Not the paper's size: a
-quarter of its width, same-padded, with batch normalisation. Without --width 0.25, --padding same and --batch-norm it is
-the paper's network: --width 1 --padding valid --image-size 572 --batch-size 1 --no-batch-norm.
+The data set is downloaded by its name; a folder holds image/ and label/ with the 30 slices, or both stacks, labels 0 on
+membranes and 255 inside of cells. Training is on slices 0-23, measured is on 24-29. Elastic deformation and the weight
+map of borders can be switched off. Not the paper's size: a quarter of its width, same-padded, with batch normalisation.
+Without --width 0.25, --padding same and --batch-norm it is the paper's network: --width 1 --padding valid --image-size
+572 --batch-size 1 --no-batch-norm.
 
 Cells are the 4-connected regions in which the probability of a cell exceeds a threshold. It is chosen on training
 slices, and so is a second one for the pixel accuracy: the weight map makes membranes much likelier than they are. The
@@ -18,11 +19,13 @@ docs/results.md holds what was measured with this recipe.
 import argparse
 import dataclasses
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
 
 import kzoo
+from kzoo.data import named
 from kzoo.data.readers import read
 from kzoo.morphology import connected_components, grow_regions
 
@@ -31,10 +34,11 @@ PIXEL_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 TEST_SLICES = 6
 
 
-def slices(folder: str):
+def slices(source: str):
     """(train, test) annotations of the stack, in the order of the slices' numbers."""
-    stack = read(folder, None, class_names=["membrane", "cell"], values=[0, 255])
-    samples = sorted(stack.samples, key=lambda sample: int(re.sub(r"\D", "", sample.image.stem) or 0))
+    numbers = {} if named.knows(source) and not Path(source).exists() else {"values": [0, 255]}
+    stack = read(source, None, class_names=["membrane", "cell"], task="segmentation", **numbers)
+    samples = sorted(stack.samples, key=lambda sample: int(re.sub(r"\D", "", sample.name) or 0))
     parts = samples[:-TEST_SLICES], samples[-TEST_SLICES:]
     return tuple(dataclasses.replace(stack, samples=part) for part in parts)
 

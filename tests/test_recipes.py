@@ -157,6 +157,21 @@ def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("yes      no ")
 
 
+def test_unet_isbi_splits_the_named_stack_like_a_folder(monkeypatch, tmp_path):
+    pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    for i in range(30):
+        label = np.full((512, 512), 255, np.uint8)
+        label[i] = 0
+        write_array(tmp_path / "stack" / "image" / f"{i}.png", label)
+        write_array(tmp_path / "stack" / "label" / f"{i}.png", label)
+    monkeypatch.setenv("KZOO_ISBI2012_DIR", str(tmp_path / "stack"))
+    monkeypatch.setenv("KZOO_DATA_DIR", str(tmp_path / "kept"))
+    module = recipe("unet_isbi")
+    for by_name, by_folder in zip(module.slices("isbi2012"), module.slices(str(tmp_path / "stack")), strict=True):
+        assert by_name.class_names == by_folder.class_names == ["membrane", "cell"]
+        assert [s.name.split()[-1] for s in by_name.samples] == [s.image.stem for s in by_folder.samples]
+
+
 def test_unet_isbi_scores_cells_by_hand():
     mask = np.ones((1, 4, 9), int)
     mask[:, :, 4] = 0

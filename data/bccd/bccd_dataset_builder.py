@@ -1,14 +1,12 @@
 """BCCD: 364 photographs of blood smears with boxes around red cells, white cells and platelets."""
 
-import hashlib
 import os
-import urllib.request
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kzoo.data import sources
 from kzoo.data.readers import voc
 
 COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
@@ -54,19 +52,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        source = self._source or os.environ.get(LOCAL)
-        if not source:
-            try:
-                # TFDS tries for minutes before it says that there is no network: ask first.
-                urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=20).close()
-                source = dl_manager.download_and_extract(URL)
-            except (OSError, tfds.download.DownloadError) as error:
-                raise ValueError(
-                    f"{URL} could not be downloaded. Get it elsewhere and set {LOCAL} to the zip file or its folder."
-                ) from error
-        elif zipfile.is_zipfile(source):
-            source = dl_manager.extract(source)
-        root = find_root(Path(source))
+        folder = sources.local(self._source, LOCAL)
+        root = find_root(folder or sources.download(dl_manager.download_and_extract, URL, LOCAL))
         if content_digest(root) != CONTENT:
             raise ValueError(f"{root} is not the BCCD data set of commit {COMMIT[:7]}: files are missing or changed.")
         return {split: self._generate_examples(root, split) for split in SPLITS}
@@ -103,19 +90,9 @@ def find_root(folder: Path) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    for candidate in (folder, folder / "BCCD", *sorted(folder.glob("*/BCCD"))):
-        if (candidate / "JPEGImages").is_dir() and (candidate / "Annotations").is_dir():
-            return candidate
-    raise ValueError(f"{folder} holds no BCCD data set: expected JPEGImages/ and Annotations/ in it or in BCCD/.")
+    return sources.find_root(folder, "BCCD", (("JPEGImages/", "Annotations/"),), "BCCD")
 
 
 def content_digest(root: Path) -> str:
-    """SHA-256 over the names and SHA-256 of all images, annotations and lists of splits (their lines sorted)."""
-    digest = hashlib.sha256()
-    files = [*root.glob("JPEGImages/*.jpg"), *root.glob("Annotations/*.xml"), *root.glob("ImageSets/Main/*.txt")]
-    for path in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
-        content = path.read_bytes()
-        if path.suffix == ".txt":
-            content = b"\n".join(sorted(content.split()))
-        digest.update(f"{path.relative_to(root).as_posix()} {hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    """What is to be `CONTENT`: over all images, annotations and lists of splits (their lines sorted)."""
+    return sources.content_digest(root, "JPEGImages/*.jpg", "Annotations/*.xml", "ImageSets/Main/*.txt")

@@ -52,7 +52,7 @@ def load(
     Example:
         >>> train = kzoo.data.load("bccd", "train", image_size=(300, 300), augment=True)
         >>> images, targets = next(iter(train))
-        >>> train = kzoo.data.load("path/to/camvid", "train", image_size=(180, 240), augment="street")
+        >>> train = kzoo.data.load("camvid", "train", image_size=(180, 240), augment="street")
         >>> next(iter(train))[1]["masks"].shape
         TensorShape([8, 180, 240])
     """

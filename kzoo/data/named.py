@@ -27,7 +27,7 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The names of the data sets, sorted: ['bccd', 'digits', ...]."""
+    """The names of the data sets, sorted: ['bccd', 'camvid', ...]."""
     return sorted(path.parent.name for path in folder().glob("*/*_dataset_builder.py"))
 
 
@@ -76,17 +76,31 @@ def prepare(name: str, data_dir: str | os.PathLike | None = None):
     Raises:
         ValueError: for an unknown name, or if its source cannot be had.
     """
-    name, _, variant = name.partition("/")
-    cls = module(name).Builder
-    if variant and variant not in cls.builder_configs:
-        raise ValueError(unknown_name(f"variant of {name}", variant, list(cls.builder_configs)))
+    builder = _builder(name, data_dir)
     with _quiet():
-        builder = cls(data_dir=root(data_dir), config=variant or None)
         if builder.is_prepared():
             return builder
         print(f"kzoo: building the data set {builder.name!r} in {builder.data_path}", file=sys.stderr)
         download_and_prepare(builder)
     return builder
+
+
+def has_boxes(name: str) -> bool:
+    """Has a named data set boxes, besides masks or alone? It is not built for the answer.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return "objects" in _builder(name).info.features
+
+
+def _builder(name: str, data_dir: str | os.PathLike | None = None):
+    name, _, variant = name.partition("/")
+    cls = module(name).Builder
+    if variant and variant not in cls.builder_configs:
+        raise ValueError(unknown_name(f"variant of {name}", variant, list(cls.builder_configs)))
+    with _quiet():
+        return cls(data_dir=root(data_dir), config=variant or None)
 
 
 def download_and_prepare(builder) -> None:

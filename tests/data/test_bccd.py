@@ -1,6 +1,7 @@
 """The builder of BCCD, on two made-up images always and on a real copy where there is one."""
 
 import shutil
+import urllib.request
 
 import numpy as np
 import pytest
@@ -70,12 +71,12 @@ def test_a_folder_that_is_something_else_is_named(monkeypatch, tmp_path):
         read("bccd", "train", data_dir=tmp_path / "kept")
 
 
-def test_without_a_network_the_remedy_is_told(bccd, monkeypatch, tmp_path):
+def test_without_a_network_the_remedy_is_told(monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
     monkeypatch.delenv("KZOO_BCCD_DIR", raising=False)
-    monkeypatch.setattr(bccd.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(ValueError, match=r"could not be downloaded.*set KZOO_BCCD_DIR") as error:
         read("bccd", "train", data_dir=tmp_path)
     assert "\n" not in str(error.value)

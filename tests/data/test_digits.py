@@ -150,6 +150,22 @@ def test_the_mask_and_the_sources_are_in_the_data_set(built, scans, digits):
             assert set(np.unique(example["segmentation_mask"])) == {0, *(labels + 1)}
 
 
+def test_the_digits_can_be_segmented(built):
+    import kzoo
+
+    options = {"image_size": None, "data_dir": built, "task": "segmentation"}
+    data = kzoo.data.load("digits", "test", batch_size=1, **options)
+    assert data.class_names == ["background", *map(str, range(10))]
+    assert data.annotations.faults == []
+    batches = list(data)
+    assert len(batches) == 6
+    for (images, targets), sample in zip(batches, data.annotations.samples, strict=True):
+        numbers = np.asarray(Image.open(io.BytesIO(sample.mask_pixels)))
+        np.testing.assert_array_equal(targets["masks"][0], numbers)
+        assert images.shape == (1, 160, 160, 3)
+        assert numbers.any()
+
+
 def test_a_second_use_builds_nothing(built, capsys):
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
     read("digits", "val", data_dir=built)
@@ -158,8 +174,13 @@ def test_a_second_use_builds_nothing(built, capsys):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"Unknown data set 'digit'. Did you mean 'digits'\? Valid: bccd, digits\."):
+    with pytest.raises(ValueError, match=r"Unknown data set 'digit'. Did you mean 'digits'\? Valid: bccd, camvid, "):
         named.prepare("digit")
+
+
+def test_the_names_are_those_of_the_folders():
+    assert named.names() == ["bccd", "camvid", "digits", "isbi2012"]
+    assert [name for name in named.names() if not named.has_boxes(name)] == ["camvid", "isbi2012"]
 
 
 def test_data_sets_are_kept_where_one_says(monkeypatch, tmp_path):

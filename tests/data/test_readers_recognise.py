@@ -27,7 +27,7 @@ def test_an_empty_folder_is_no_data_set(tmp_path):
 
 
 def test_a_missing_folder_is_answered_with_the_names_of_data_sets(tmp_path):
-    with pytest.raises(ValueError, match=r"neither a folder nor a data set's name.*bccd, digits"):
+    with pytest.raises(ValueError, match=r"neither a folder nor a data set's name.*bccd, camvid, digits, isbi2012"):
         read(tmp_path / "missing")
 
 

@@ -36,7 +36,7 @@ def read(
 
     Args:
         source: a folder in VOC, COCO or YOLO layout (or its data.yaml, or a COCO file), or of images and masks, one of
-            kzoo's own names ("digits", "bccd"), or a TFDS name such as "voc/2007". A named data set that is not there
+            kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A named data set that is not there
             yet is built, and downloaded where it has to be; where to is said in one line.
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
             None for all of it.
@@ -66,12 +66,12 @@ def read(
             return masks.read(_mask_root(folder), split, class_names, **mask_options)
     elif mask_options:
         raise ValueError(f"{', '.join(mask_options)}: only for masks. Pass task='segmentation' to read those.")
+    elif has_only_masks(source):
+        raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
     names = None if class_names is None else [str(name) for name in class_names]
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"class_names has a name twice: {', '.join(names)}.")
     if folder.exists() and task == "detection":
-        if has_only_masks(source):
-            raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
         if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
             return voc.read(root, split, names)
         if coco.find(folder):
@@ -96,17 +96,21 @@ def read(
 
 
 def has_only_masks(source: str | Path) -> bool:
-    """Does it hold masks, and no boxes? A named data set is asked when it is built."""
+    """Does it hold masks, and no boxes? One of TensorFlow Datasets is asked when it is read."""
     folder = Path(os.path.abspath(Path(source).expanduser()))
-    if not folder.is_dir():
+    if folder.is_dir():
+        if voc.find_root(folder) is not None or coco.find(folder):
+            return False
+        # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
+        with_masks = any(
+            path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
+        )
+        with_boxes = not with_masks and yolo.find_root(folder) is not None
+        if with_boxes or mask_layouts.find(folder) is not None:
+            return not with_boxes
+    if folder.exists() and str(source) not in named.names():
         return False
-    if voc.find_root(folder) is not None or coco.find(folder):
-        return False
-    # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
-    with_masks = any(
-        path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
-    )
-    return (with_masks or yolo.find_root(folder) is None) and mask_layouts.find(folder) is not None
+    return named.knows(str(source)) and not named.has_boxes(str(source))
 
 
 def _mask_root(folder: Path) -> Path:
