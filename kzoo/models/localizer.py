@@ -31,9 +31,10 @@ class Localizer(Detector):
         width: channel multiplier of backbone and connected layers.
         weights: of the backbone: None, "imagenet" or a path.
         units: of the connected layers before the heads; None for (4096, 4096) `width` on AlexNet and VGG16, and for
-            (512,) on others, whose last map a 1x1 convolution first reduces to 128 channels. It is never averaged over
-            the image, which would lose the place.
-        dropout: rate after each connected layer.
+            (512,) on others. Those have no connected layers of their own: they tell the class from the average of
+            their last map, as they do as classifiers, and only the box has `units`, after a 1x1 convolution to 128
+            channels (an average would lose the place).
+        dropout: rate after each connected layer and after the average.
         box_weight: of the box loss in the sum. Sides are fractions of the image, so a box that is off by a tenth costs
             only 0.04 without a weight, against 0.7 of a class that is a coin's throw.
         target: the object to learn where an image has several: "largest" or "first".
@@ -79,17 +80,24 @@ class Localizer(Detector):
         # === Functional model
         images = keras.Input((*image_size, 3), name="images")
         x = list(trunk(images).values())[-1]
+        known = None
         if squeezed:
-            x = layers.Conv2D(128, 1, activation="relu", name="squeeze")(x)
+            known = layers.Dropout(dropout, name="average_dropout")(layers.GlobalAveragePooling2D(name="average")(x))
+            x = layers.Conv2D(128, 1, activation="relu", kernel_initializer="he_normal", name="squeeze")(x)
         x = layers.Flatten(name="flatten")(x)
         for number, count in enumerate(units, start=6):  # fc6 and fc7 of AlexNet and VGG16
             x = layers.Dense(count, activation="relu", kernel_initializer="he_normal", name=f"fc{number}")(x)
             x = layers.Dropout(dropout, name=f"fc{number}_dropout")(x)
-        middle = keras.initializers.Constant(0.5)  # an untrained box: the middle, half as wide and high as the image
+        # An untrained box is about the middle, half as large as the image: large first errors would kill the units.
+        small, middle = (lambda: keras.initializers.RandomNormal(stddev=0.01)), keras.initializers.Constant(0.5)
         # The heads leave mixed precision here: loss and decoding are float32.
         outputs = {
-            "classes": layers.Dense(num_classes, dtype="float32", name="classes")(x),
-            "boxes": layers.Dense(4, bias_initializer=middle, dtype="float32", name="boxes")(x),
+            "classes": layers.Dense(num_classes, kernel_initializer=small(), dtype="float32", name="classes")(
+                x if known is None else known
+            ),
+            "boxes": layers.Dense(
+                4, kernel_initializer=small(), bias_initializer=middle, dtype="float32", name="boxes"
+            )(x),
         }
         super().__init__(images, outputs, name=name, **kwargs)
         self._finish(image_size, num_classes, class_names)
