@@ -4,9 +4,9 @@
 
 On the embedded single digits (`digits/single`, made on the spot), or any data set with --data: of several objects the
 largest is learned. With --backbone alexnet --image-size 227 it is the taught network: AlexNet's trunk, a softmax head
-and an L2 head, trained together. From scratch, 30 epochs are too few; docs/results.md has what a pretrained MobileNet reached.
-Prints accuracy, mean IoU and how many boxes are decent (IoU above 0.5), pretty good (0.7) and almost perfect (0.9), of
-the Keras model and of its int8 file.
+and an L2 head, trained together. From scratch, 30 epochs are too few; docs/results.md has what a pretrained MobileNet
+reached. Prints accuracy, mean IoU and how many boxes are decent (IoU above 0.5), pretty good (0.7) and almost perfect
+(0.9), of the Keras model and of its int8 file.
 """
 
 import argparse
