@@ -5,6 +5,11 @@ need TensorFlow, the rest runs on any Keras backend.
 """
 
 import importlib
+import os
+
+# TensorFlow leaves oneDNN's kernels off on some CPUs, where they train U-Net twice as fast and are slower nowhere we
+# measured (docs/results.md). It reads this once, when it is first imported; TF_ENABLE_ONEDNN_OPTS=0 turns them off.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"
 

@@ -34,7 +34,8 @@ class Localizer(Detector):
             (512,) on others. Those have no connected layers of their own: they tell the class from the average of
             their last map, as they do as classifiers, and only the box has `units`, after a 1x1 convolution to 128
             channels (an average would lose the place).
-        dropout: rate after each connected layer and after the average.
+        dropout: rate before the class: after each connected layer, or after the average. A box of its own connected
+            layers has none: it is a regression, and dropout would blur it.
         box_weight: of the box loss in the sum. Sides are fractions of the image, so a box that is off by a tenth costs
             only 0.04 without a weight, against 0.7 of a class that is a coin's throw.
         target: the object to learn where an image has several: "largest" or "first".
@@ -87,7 +88,8 @@ class Localizer(Detector):
         x = layers.Flatten(name="flatten")(x)
         for number, count in enumerate(units, start=6):  # fc6 and fc7 of AlexNet and VGG16
             x = layers.Dense(count, activation="relu", kernel_initializer="he_normal", name=f"fc{number}")(x)
-            x = layers.Dropout(dropout, name=f"fc{number}_dropout")(x)
+            if not squeezed:
+                x = layers.Dropout(dropout, name=f"fc{number}_dropout")(x)
         # An untrained box is about the middle, half as large as the image: large first errors would kill the units.
         small, middle = (lambda: keras.initializers.RandomNormal(stddev=0.01)), keras.initializers.Constant(0.5)
         # The heads leave mixed precision here: loss and decoding are float32.
