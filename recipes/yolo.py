@@ -3,8 +3,8 @@
     python recipes/yolo.py --data path/to/dataset --weights imagenet --image-size 384 512 --grid 12 16
 
 This is the small-data variant: MobileNet under YOLO's cells and loss, AdamW, a cosine schedule and averaged weights;
-not run whole yet. A cell learns one object, so crowds need a fine grid. The paper's own training, section 2.2, on VOC
-07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), meant for a GPU and not run whole with kzoo;
+docs/results.md has what it reached. A cell learns one object, so crowds need a fine grid. The paper's own training,
+section 2.2, on VOC 07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), meant for a GPU and not run whole with kzoo;
 recipes/yolo_pretrain.py makes its weights:
 
     python recipes/yolo.py --paper --data path/to/VOC --train-split trainval --weights yolo_pretrain.weights.h5

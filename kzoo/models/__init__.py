@@ -83,7 +83,7 @@ _FACTS = {
         "paper": "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
         "scores": {},
     },
-    "yolo": {"paper": _YOLO_PAPER, "scores": {}},
+    "yolo": {"paper": _YOLO_PAPER, "scores": {"BCCD, MobileNet at 384 x 512, mAP@0.50": 0.822}},
 }
 
 
