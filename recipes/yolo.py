@@ -4,8 +4,8 @@
 
 This is the small-data variant: MobileNet under YOLO's cells and loss, AdamW, a cosine schedule and averaged weights;
 docs/results.md has what it reached. A cell learns one object, so crowds need a fine grid. The paper's own training,
-section 2.2, on VOC 07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), meant for a GPU and not run whole with kzoo;
-recipes/yolo_pretrain.py makes its weights:
+section 2.2, on VOC 07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), is meant for a GPU and was not run whole
+with kzoo; recipes/yolo_pretrain.py makes its weights:
 
     python recipes/yolo.py --paper --data path/to/VOC --train-split trainval --weights yolo_pretrain.weights.h5
 
