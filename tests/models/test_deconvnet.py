@@ -82,7 +82,7 @@ def test_training_under_mixed_precision():
 
 @pytest.mark.slow
 def test_a_handful_of_images_is_learnt_by_heart():
-    checks.overfits(lambda: small(image_size=32), (32, 32), epochs=200, rate=1e-2)
+    checks.overfits(lambda: small(image_size=64), (64, 64), epochs=200, rate=1e-2)
 
 
 def test_saving(tmp_path):
