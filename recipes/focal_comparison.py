@@ -4,8 +4,9 @@
 
 Table 1 of Lin et al., Focal Loss for Dense Object Detection (ICCV 2017), sets these losses against each other on COCO;
 hard negatives are SSD's, three of each positive. Here seed, images, augmentation, budget and all else but the loss are
-the same. Each loss takes as long as one training of recipes/retinanet.py with as many pixels and epochs; not run whole
-yet. Writes a CSV of every epoch, a Markdown table and a plot: focal_comparison.csv, .md and .png.
+the same. Each loss takes as long as one training of recipes/retinanet.py with as many pixels and epochs;
+docs/results.md has a short run. Writes a CSV of every epoch, a Markdown table and a plot: focal_comparison.csv, .md
+and .png.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def train(loss: str, options) -> tuple[dict, list[dict]]:
     )
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
     scores = kzoo.callbacks.MeanAveragePrecision(test, every=options.every)
-    rows = Rows()
+    rows = Rows(scores)
     model.fit(
         data,
         epochs=options.epochs,
@@ -91,14 +92,18 @@ def train(loss: str, options) -> tuple[dict, list[dict]]:
 
 
 class Rows(keras.callbacks.Callback):
-    """Keeps the numbers of each epoch."""
+    """Keeps the losses of each epoch, and the scores of those that `scores`, a callback before it, measured."""
 
-    def __init__(self):
+    def __init__(self, scores: kzoo.callbacks.MeanAveragePrecision):
         super().__init__()
+        self.scores, self.seen = scores, None
         self.rows: list[dict] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        wanted = ("class_loss", "box_loss", *(f"val_{name}" for name in SCORES))
+        wanted = ["class_loss", "box_loss"]
+        if self.scores.last_result is not self.seen:  # the logs of other epochs repeat the last measurement
+            self.seen = self.scores.last_result
+            wanted += [f"val_{name}" for name in SCORES]
         self.rows.append({"epoch": epoch + 1, **{key: float(logs[key]) for key in wanted if key in (logs or {})}})
 
 
@@ -131,8 +136,7 @@ def plot(path: Path, rows: list[dict]) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, score in zip(axes, ("mAP", "mAP@0.50"), strict=True):
         for loss in dict.fromkeys(row["loss"] for row in rows):
-            # Before the first measurement the callback says −1.
-            points = [(r["epoch"], r[f"val_{score}"]) for r in rows if r["loss"] == loss and r[f"val_{score}"] >= 0]
+            points = [(r["epoch"], r[f"val_{score}"]) for r in rows if r["loss"] == loss and f"val_{score}" in r]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=loss.replace("_", " "))
         axis.set_xlabel("epoch")
         axis.set_ylabel(f"{score} (COCO)" if score == "mAP" else score)
