@@ -61,7 +61,10 @@ _FACTS = {
     "fcn8s": {"paper": _FCN_PAPER, "scores": {}},
     "localizer": {
         "paper": "classification + localization on AlexNet (Krizhevsky et al., NIPS 2012)",
-        "scores": {"single digits, MobileNet at 128 x 128, accuracy": 0.973, "mean IoU": 0.804},
+        "scores": {
+            "single digits, MobileNet at 128 x 128, accuracy": 0.973,
+            "single digits, MobileNet at 128 x 128, mean IoU": 0.804,
+        },
     },
     "rcnn": {
         "paper": "Girshick et al., Rich Feature Hierarchies for Accurate Object Detection and Semantic Segmentation, "
