@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kzoo.layers.best_scores import best_scores
 from kzoo.layers.gather import gather_rows
 from kzoo.layers.greedy import has_area, suppress
 
@@ -84,8 +85,9 @@ class NonMaxSuppression(keras.layers.Layer):
             labels = None if labels is None else ops.pad(labels, [[0, 0], [0, 1]])
         num_classes = scores.shape[-1] if labels is None else 1
         pairs = boxes.shape[-2] * num_classes
-        scores, index = ops.top_k(ops.reshape(scores, (-1, pairs)), min(self.max_candidates, pairs))
-        index = ops.cast(index, "int32")
+        scores, index = best_scores(
+            ops.reshape(scores, (-1, pairs)), min(self.max_candidates, pairs), self.score_threshold, self.fused
+        )
         if labels is not None:
             return gather_rows(boxes, index), scores, gather_rows(ops.cast(labels, "int32"), index)
         return gather_rows(boxes, index // num_classes), scores, index % num_classes

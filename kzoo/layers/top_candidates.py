@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from kzoo.layers.best_scores import best_scores
 from kzoo.layers.gather import gather_rows
 
 
@@ -39,8 +40,7 @@ class TopCandidates(keras.layers.Layer):
         levels, start = [], 0
         for size, kept in zip(self.level_sizes, self._kept(classes), strict=True):
             pairs = ops.reshape(scores[:, start : start + size], (-1, size * classes))
-            best, index = ops.top_k(pairs, kept)
-            index = ops.cast(index, "int32")
+            best, index = best_scores(pairs, kept)
             levels.append((gather_rows(boxes[:, start : start + size], index // classes), best, index % classes))
             start += size
         boxes, scores, labels = (ops.concatenate(parts, axis=1) for parts in zip(*levels, strict=True))
