@@ -21,10 +21,13 @@ class Side:
     def __init__(self, make: Callable[..., tuple[int, dict]], *arguments):
         spawn = multiprocessing.get_context("spawn")
         self.pipe, end = spawn.Pipe()
-        self.process = spawn.Process(target=_serve, args=(make, arguments, end))
+        self.process = spawn.Process(target=_serve, args=(make, arguments, end), daemon=True)
         self.process.start()
         end.close()
-        self.parameters: int = self.pipe.recv()
+        try:
+            self.parameters: int = self.pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{make.__name__} failed: its error stands above.") from None
 
     def run(self, part: str) -> tuple[float, float]:
         """Seconds by the clock and of CPU time (all threads)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from kzoo.layers import PixelNormalization
+from kzoo.layers import BatchNormalization, PixelNormalization
 from kzoo.messages import unknown_name
 
 # Keras application, pixel normalisation, and the layers that end C1..C4: a MobileNet's stage ends where the padding of
@@ -154,10 +154,15 @@ def _keras_application(name: str, image_size, width: float, weights: str | None)
 
 def _application(name: str, image_size, width: float):
     _, normalization, stages = _APPLICATIONS[name]
-    body = _keras_application(name, image_size, width, None)
+    body = keras.models.clone_model(_keras_application(name, image_size, width, None), clone_function=_own_batch_norm)
     ends = [body.get_layer(stage) for stage in stages]
     tensors = [layer.input if isinstance(layer, layers.ZeroPadding2D) else layer.output for layer in ends]
     return body, {f"C{k}": x for k, x in enumerate([*tensors, body.output], start=1)}, normalization
+
+
+def _own_batch_norm(layer: keras.layers.Layer) -> keras.layers.Layer:
+    kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
+    return kind.from_config(layer.get_config())
 
 
 def _tiny(image_size, width: float):
@@ -171,7 +176,7 @@ def _tiny(image_size, width: float):
             x = layers.Conv2D(
                 max(8, round(filters * width)), 3, strides, padding="same", use_bias=False, name=f"{name}_conv"
             )(x)
-            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+            x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         maps[f"C{stage}"] = x
     return keras.Model(images, x, name="tiny_body"), maps

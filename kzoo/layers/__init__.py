@@ -1,6 +1,7 @@
 """Keras layers that the papers share; all in keras.ops, float32 inside where precision matters."""
 
 from kzoo.layers.anchor_generator import AnchorGenerator, strides_of
+from kzoo.layers.batch_normalization import BatchNormalization
 from kzoo.layers.box_decoder import BoxDecoder
 from kzoo.layers.conv2d_transpose import BilinearInitializer, Conv2DTranspose
 from kzoo.layers.feature_pyramid import UpsampleAdd, feature_pyramid
@@ -17,6 +18,7 @@ from kzoo.layers.top_candidates import TopCandidates
 
 __all__ = [
     "AnchorGenerator",
+    "BatchNormalization",
     "BilinearInitializer",
     "BoxDecoder",
     "Conv2DTranspose",

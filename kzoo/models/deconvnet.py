@@ -13,7 +13,7 @@ from keras import layers
 
 from kzoo import backbones
 from kzoo import images as kzoo_images
-from kzoo.layers import MaxPoolingWithSwitches, MaxUnpooling2D, PixelNormalization
+from kzoo.layers import BatchNormalization, MaxPoolingWithSwitches, MaxUnpooling2D, PixelNormalization
 from kzoo.models.base import checked_size
 from kzoo.models.fcn import take_over_fully_connected
 from kzoo.models.segmenter import Segmenter, crop_to, logits, pad_to_multiple
@@ -128,5 +128,5 @@ class DeconvNet(Segmenter):
 
 
 def _activated(layer: layers.Layer, x):
-    x = layers.BatchNormalization(momentum=0.9, name=f"{layer.name}_bn")(layer(x))
+    x = BatchNormalization(momentum=0.9, name=f"{layer.name}_bn")(layer(x))
     return layers.ReLU(name=f"{layer.name}_relu")(x)

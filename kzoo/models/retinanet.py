@@ -18,7 +18,15 @@ from keras import layers, ops
 
 from kzoo import backbones, losses, matching
 from kzoo import boxes as box_ops
-from kzoo.layers import AnchorGenerator, BoxDecoder, NonMaxSuppression, TopCandidates, feature_pyramid, strides_of
+from kzoo.layers import (
+    AnchorGenerator,
+    BatchNormalization,
+    BoxDecoder,
+    NonMaxSuppression,
+    TopCandidates,
+    feature_pyramid,
+    strides_of,
+)
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector, checked_size, fine_tuning
 
@@ -218,7 +226,7 @@ def _subnet(pyramid: dict, per_cell: int, outputs: int, channels: int, lite: boo
         for k, layer in enumerate(tower, start=1):
             x = layer(x)
             if lite:
-                x = layers.BatchNormalization(momentum=0.9, name=f"{name}_{key.lower()}_bn{k}")(x)
+                x = BatchNormalization(momentum=0.9, name=f"{name}_{key.lower()}_bn{k}")(x)
             x = layers.ReLU(max_value=6.0 if lite else None, name=f"{name}_{key.lower()}_relu{k}")(x)
         rows.append(layers.Reshape((-1, outputs), name=f"{name}_{key.lower()}_rows")(predictor(x)))
     # The heads leave mixed precision here: loss and decoding are float32.

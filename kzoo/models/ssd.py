@@ -15,7 +15,7 @@ from keras import layers, ops
 
 from kzoo import backbones, losses, matching
 from kzoo import boxes as box_ops
-from kzoo.layers import AnchorGenerator, BoxDecoder, L2Normalization, NonMaxSuppression, strides_of
+from kzoo.layers import AnchorGenerator, BatchNormalization, BoxDecoder, L2Normalization, NonMaxSuppression, strides_of
 from kzoo.models.base import Detector, checked_size, fine_tuning
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # (code)
@@ -231,7 +231,7 @@ def _extra(x, filters: int, lite: bool, name: str):
     """1x1 to half the channels, 3x3 with stride 2 (depthwise in SSDLite), batch norm after each convolution."""
 
     def norm(x, part):
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_{part}_bn")(x)
+        x = BatchNormalization(momentum=0.9, name=f"{name}_{part}_bn")(x)
         return layers.ReLU(max_value=6.0 if lite else None, name=f"{name}_{part}_relu")(x)
 
     x = norm(layers.Conv2D(filters // 2, 1, use_bias=False, name=f"{name}_squeeze")(x), "squeeze")
@@ -257,7 +257,7 @@ def _heads(features: list, anchors_per_cell: list[int], num_classes: int, lite: 
 def _predictor(x, filters: int, lite: bool, name: str):
     if lite:
         x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         x = layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
     return layers.Conv2D(filters, 1 if lite else 3, padding="same", name=name)(x)
 

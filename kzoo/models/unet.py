@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from kzoo.layers import PixelNormalization
+from kzoo.layers import BatchNormalization, PixelNormalization
 from kzoo.messages import unknown_name
 from kzoo.models.base import checked_size
 from kzoo.models.segmenter import Segmenter, crop_to, logits, pad_to_multiple
@@ -146,7 +146,7 @@ def _conv(x, filters: int, padding: str, batch_norm: bool, name: str):
         x
     )
     if batch_norm:
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
