@@ -72,9 +72,11 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--balanced", action="store_true", help="weigh classes by median frequency over frequency")
     parser.add_argument("--background", action="store_true", help="class 0 is what belongs to no object, as in VOC")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
+    parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
     parser.add_argument("--output", default="deconvnet.keras")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(options.precision)
 
     size = tuple(options.image_size)
     common = {"image_size": size, "batch_size": options.batch_size, "limit": options.limit, "task": "segmentation"}
