@@ -6,15 +6,16 @@
 Times a training step (forward, four losses, backward, SGD with momentum) and inference. Both sides work
 in turn, on the same images, with random weights and the same number of threads. Both use the same numbers
 of proposals and regions: torchvision's (512 regions drawn from an image, 1000 proposals in inference) or kzoo's (128
-and 300). As in fine-tuning, C1 and C2 stay and batch norm keeps its statistics, unless --from-scratch. Prints medians
-of wall time and of CPU time, and their ratio.
+and 300). As in fine-tuning, C1 and C2 stay and batch norm keeps its statistics, unless --from-scratch. With --precision
+mixed_bfloat16 both compute in bfloat16, torchvision under `torch.autocast`. Prints medians of wall time and of CPU
+time, and their ratio.
 """
 
 import argparse
 from collections.abc import Callable
 
 import numpy as np
-from sides import Side, compare
+from sides import PRECISIONS, Side, compare, torch_precision
 
 # (anchors a level to the NMS, proposals) in training and in inference, regions drawn from an image
 COUNTS = {"torchvision": ((2000, 2000), (1000, 1000), 512), "kzoo": ((2000, 1000), (1000, 300), 128)}
@@ -27,8 +28,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--counts", choices=list(COUNTS), default="torchvision")
     parser.add_argument("--from-scratch", action="store_true", help="train every layer and batch norm")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     a = parser.parse_args()
-    print(f"{a.size} x {a.size}, batches of {a.batch}, {a.threads} threads, counts of {a.counts}", flush=True)
+    print(
+        f"{a.size} x {a.size}, batches of {a.batch}, {a.threads} threads, counts of {a.counts}, {a.precision}",
+        flush=True,
+    )
     sides = {name: Side(make, a, *_batch(a)) for name, make in (("kzoo", _kzoo), ("torchvision", _torchvision))}
     compare(sides, ("training step", "inference"), a.runs, a.batch)
 
@@ -48,6 +53,7 @@ def _kzoo(a, images, boxes, labels) -> tuple[int, dict[str, Callable]]:
     import kzoo
 
     tf.config.threading.set_intra_op_parallelism_threads(a.threads)
+    keras.config.set_dtype_policy(a.precision)
     train, test, regions = COUNTS[a.counts]
     model = kzoo.models.FasterRCNN(
         CLASSES,
@@ -101,12 +107,14 @@ def _torchvision(a, images, boxes, labels) -> tuple[int, dict[str, Callable]]:
     def step():
         model.train()
         optimizer.zero_grad()
-        sum(model(inputs, targets).values()).backward()
+        with torch_precision(a.precision):
+            loss = sum(model(inputs, targets).values())
+        loss.backward()
         optimizer.step()
 
     def infer():
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_precision(a.precision):
             model(inputs)
 
     return sum(p.numel() for p in model.parameters()), {"training step": step, "inference": infer}

@@ -4,7 +4,8 @@
 
 Random weights, the same random images and boxes, 20 classes, SGD with momentum, everything trained; with as
 many threads each, measured in turn. Prints the median times of an image, and the median ratios of peer to kzoo: above 1
-kzoo is faster. Inference includes the suppression.
+kzoo is faster. Inference includes the suppression. With --precision mixed_bfloat16 all compute in bfloat16,
+torchvision under `torch.autocast`.
 A peer that is not installed is left out. The peers come into a virtual environment of their own, beside kzoo:
 
     python -m venv peers && . peers/bin/activate && pip install ".[tensorflow]" torch torchvision
@@ -16,7 +17,7 @@ import importlib.util
 from collections.abc import Callable
 
 import numpy as np
-from sides import Side, compare
+from sides import PRECISIONS, Side, compare, torch_precision
 
 CLASSES = 20
 Functions = tuple[int, dict[str, Callable]]  # the number of parameters, and what to time
@@ -31,13 +32,14 @@ def scene(batch: int, size: int, objects: int = 6) -> tuple[np.ndarray, np.ndarr
     return images.astype("float32"), boxes.astype("float32"), rng.integers(0, CLASSES, (batch, objects))
 
 
-def of_kzoo(threads: int, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> Functions:
+def of_kzoo(options, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> Functions:
     import keras
     import tensorflow as tf
 
     import kzoo
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    keras.config.set_dtype_policy(options.precision)
     model = kzoo.models.RetinaNet(CLASSES, images.shape[1])
     model.compile(keras.optimizers.SGD(1e-4, momentum=0.9))
     targets = {"boxes": boxes, "labels": labels.astype("int32")}
@@ -47,13 +49,11 @@ def of_kzoo(threads: int, images: np.ndarray, boxes: np.ndarray, labels: np.ndar
     }
 
 
-def of_torchvision(
-    threads: int, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray
-) -> tuple[int, dict[str, Callable]]:
+def of_torchvision(options, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> Functions:
     import torch
     from torchvision.models.detection import retinanet_resnet50_fpn
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     size = images.shape[1]
     model = retinanet_resnet50_fpn(
         weights=None,
@@ -73,27 +73,27 @@ def of_torchvision(
     def train():
         model.train()
         optimizer.zero_grad()
-        loss = sum(model(pixels, targets).values())
+        with torch_precision(options.precision):
+            loss = sum(model(pixels, targets).values())
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def detect():
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_precision(options.precision):
             return model(pixels)
 
     return sum(p.numel() for p in model.parameters()), {"train": train, "detect": detect}
 
 
-def of_keras_hub(
-    threads: int, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray
-) -> tuple[int, dict[str, Callable]]:
+def of_keras_hub(options, images: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> Functions:
     import keras
     import keras_hub
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    keras.config.set_dtype_policy(options.precision)
     size = images.shape[1]
     resnet = keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
@@ -131,19 +131,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("size", 320), ("batch", 2), ("pairs", 5), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     options = parser.parse_args()
     print(
-        f"{options.size} pixels, batch {options.batch}, {options.threads} threads, {options.pairs} rounds", flush=True
+        "{size} pixels, batch {batch}, {threads} threads, {precision}, {pairs} rounds".format(**vars(options)),
+        flush=True,
     )
     batch = scene(options.batch, options.size)
-    sides = {"kzoo": Side(of_kzoo, options.threads, *batch)}
+    sides = {"kzoo": Side(of_kzoo, options, *batch)}
     for name in options.peers:
         package, make = PEERS[name]
         if importlib.util.find_spec(package) is None:
             print(f"{name} is not installed: left out")
             continue
-        sides[name] = Side(make, options.threads, *batch)
+        sides[name] = Side(make, options, *batch)
     compare(sides, ("train", "detect"), options.pairs, options.batch)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 KINDS = ("clock", "CPU")
+PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 class Side:
@@ -50,6 +51,13 @@ def _serve(make: Callable[..., tuple[int, dict]], arguments: Sequence, pipe) -> 
         wall, cpu = time.perf_counter(), time.process_time()
         functions[part]()
         pipe.send((time.perf_counter() - wall, time.process_time() - cpu))
+
+
+def torch_precision(precision: str):
+    """What PyTorch computes in: a context for forward passes, alike to Keras' policy of that name."""
+    import torch
+
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16")
 
 
 def compare(sides: dict[str, Side], parts: Sequence[str], runs: int, batch: int, warm_up: int = 2) -> None:

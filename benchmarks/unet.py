@@ -5,13 +5,14 @@
 
 Peers: a plain PyTorch U-Net of the same layers, widths and parameters (checked), and segmentation-models-pytorch's
 Unet with a VGG11 encoder without pretrained weights, which is not ours: its time stands beside its parameters, as a
-landmark. All take turns; medians are printed.
+landmark. With --precision mixed_bfloat16 all compute in bfloat16, PyTorch under `torch.autocast`. All take turns;
+medians are printed.
 """
 
 import argparse
 
 import numpy as np
-from sides import Side, compare
+from sides import PRECISIONS, Side, compare, torch_precision
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--threads", type=int, default=2)
@@ -19,6 +20,7 @@ parser.add_argument("--image-size", type=int, default=256)
 parser.add_argument("--batch-size", type=int, default=4)
 parser.add_argument("--width", type=float, default=0.25)
 parser.add_argument("--rounds", type=int, default=7)
+parser.add_argument("--precision", choices=PRECISIONS, default="float32")
 parser.add_argument("--no-smp", action="store_true")
 
 
@@ -30,6 +32,7 @@ def kzoo_unet(options, images, masks):
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    keras.config.set_dtype_policy(options.precision)
     model = UNet(2, options.image_size, "same", options.width, dropout=0.0, batch_norm=True)
     model.compile(keras.optimizers.Adam(1e-3))
     network = tf.function(lambda x: model(x, training=False))
@@ -102,15 +105,16 @@ def torch_peer(network, options, images, masks):
     def train():
         network.train()
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(pixels), labels)
+        with torch_precision(options.precision):
+            loss = torch.nn.functional.cross_entropy(network(pixels), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
 
     def predict():
         network.eval()
-        with torch.inference_mode():
-            return network(pixels).numpy()
+        with torch.inference_mode(), torch_precision(options.precision):
+            return network(pixels).float().numpy()
 
     return sum(p.numel() for p in network.parameters()), {"train": train, "predict": predict}
 
@@ -120,10 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
     rng = np.random.default_rng(0)
     shape = (options.batch_size, options.image_size, options.image_size)
     images, masks = rng.uniform(0, 255, (*shape, 3)).astype("float32"), rng.integers(0, 2, shape).astype("int32")
-    print(
-        f"batches of {options.batch_size}, {options.image_size} x {options.image_size}, {options.threads} threads",
-        flush=True,
-    )
+    text = "batches of {batch_size}, {image_size} x {image_size}, {threads} threads, {precision}"
+    print(text.format(**vars(options)), flush=True)
     peers = {"kzoo": kzoo_unet, "plain PyTorch U-Net": of_plain_torch, "smp Unet, VGG11": of_smp}
     if options.no_smp:
         del peers["smp Unet, VGG11"]
