@@ -37,18 +37,21 @@ def test_output_and_moving_averages_equal_those_of_keras(shape, training, argume
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients are taken with TensorFlow's tape")
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_equal_those_of_keras(training):
+@pytest.mark.parametrize(("training", "frozen"), [(True, False), (False, False), (True, True)])
+def test_gradients_equal_those_of_keras(training, frozen):
     import tensorflow as tf
 
     x = tf.constant(np.random.default_rng(1).normal(3, 2, (4, 5, 6, 3)).astype("float32"))
     upstream = np.random.default_rng(2).normal(size=x.shape).astype("float32")
     gradients = []
     for layer in pair(3):
+        layer.trainable = not frozen
+        sources = [x, *(weight.value for weight in layer.trainable_weights)]
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = layer(x, training=training)
-        gradients.append(tape.gradient(y, [x, layer.gamma.value, layer.beta.value], output_gradients=upstream))
+            y = tf.function(layer)(x, training=training)
+        gradients.append(tape.gradient(y, sources, output_gradients=upstream))
+    assert len(gradients[0]) == (1 if frozen else 3)
     for mine, other in zip(*gradients, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
 
