@@ -70,8 +70,13 @@ def compare(sides: dict[str, Side], parts: Sequence[str], runs: int, batch: int,
     for part in parts:
         times = {name: [] for name in sides}
         for run in range(runs + warm_up):
-            for name, side in sides.items():
-                seconds = side.run(part)
+            for name, side in list(sides.items()):
+                try:
+                    seconds = side.run(part)
+                except EOFError:
+                    print(f"{part:14s} {name} failed: its error stands above", flush=True)
+                    del sides[name], times[name]
+                    continue
                 if run >= warm_up:
                     times[name].append([1e3 * s / batch for s in seconds])
         for name, pairs in times.items():

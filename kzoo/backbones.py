@@ -4,6 +4,7 @@ Images come in as RGB 0..255; each network's own normalisation is part of it. Ra
 network connection; `weights="imagenet"` asks Keras for its published weights.
 """
 
+import functools
 from pathlib import Path
 
 import keras
@@ -29,6 +30,8 @@ _APPLICATIONS = {
     ),
     "resnet50": ("ResNet50", "caffe", ("conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out")),
 }
+
+_BIASED = ("resnet50",)  # a bias before each batch norm in Keras; neither the paper nor kzoo has one
 
 
 def names() -> list[str]:
@@ -121,26 +124,43 @@ def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool, last_s
 
 
 def _load_weights(body: keras.Model, name: str, width: float, weights: str | Path) -> None:
+    source = body
     if str(weights) == "imagenet":
         if name in _OWN and (name != "vgg16" or width != 1.0):
             raise ValueError(
                 f"There are no published weights of {name!r} in width {width}. Use weights=None or a path."
             )
-        published = (
+        source = (
             keras.applications.VGG16(include_top=False, weights="imagenet")
             if name == "vgg16"
             else _keras_application(name, (None, None), width, "imagenet")
         )
-        body.set_weights(published.get_weights())
-        return
-    path = Path(weights)
-    if not path.is_file() or not path.name.endswith(".weights.h5"):
-        raise ValueError(f"weights={str(weights)!r} is neither None, 'imagenet' nor an existing .weights.h5 file.")
-    try:
-        body.load_weights(path)
-    except (ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: not the weights of the backbone {name!r} in width {width} ({reason})") from error
+    else:
+        path = Path(weights)
+        if not path.is_file() or not path.name.endswith(".weights.h5"):
+            raise ValueError(f"weights={str(weights)!r} is neither None, 'imagenet' nor an existing .weights.h5 file.")
+        if name in _BIASED:
+            source = _keras_application(name, (None, None), width, None)
+        try:
+            source.load_weights(path)
+        except (ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"{path}: not the weights of the backbone {name!r} in width {width} ({reason})") from error
+    if name in _BIASED:
+        _take_over_without_biases(body, source)
+    elif source is not body:
+        body.set_weights(source.get_weights())
+
+
+def _take_over_without_biases(body: keras.Model, source: keras.Model) -> None:
+    """What a bias adds, the batch norm behind it takes away again: its mean keeps it."""
+    for layer in (layer for layer in source.layers if layer.weights):
+        values = layer.get_weights()
+        if isinstance(layer, layers.Conv2D):
+            values = values[:1]
+        elif isinstance(layer, layers.BatchNormalization):
+            values[2] -= source.get_layer(layer.name.replace("bn", "conv")).get_weights()[1]
+        body.get_layer(layer.name).set_weights(values)
 
 
 def _keras_application(name: str, image_size, width: float, weights: str | None) -> keras.Model:
@@ -154,15 +174,18 @@ def _keras_application(name: str, image_size, width: float, weights: str | None)
 
 def _application(name: str, image_size, width: float):
     _, normalization, stages = _APPLICATIONS[name]
-    body = keras.models.clone_model(_keras_application(name, image_size, width, None), clone_function=_own_batch_norm)
+    published = _keras_application(name, image_size, width, None)
+    body = keras.models.clone_model(published, clone_function=functools.partial(_lighter, biases=name not in _BIASED))
     ends = [body.get_layer(stage) for stage in stages]
     tensors = [layer.input if isinstance(layer, layers.ZeroPadding2D) else layer.output for layer in ends]
     return body, {f"C{k}": x for k, x in enumerate([*tensors, body.output], start=1)}, normalization
 
 
-def _own_batch_norm(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _lighter(layer: keras.layers.Layer, biases: bool) -> keras.layers.Layer:
+    """The same layer for less: our batch norm, and convolutions without biases where a batch norm follows each."""
     kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
-    return kind.from_config(layer.get_config())
+    config = layer.get_config()
+    return kind.from_config(config | {"use_bias": False} if isinstance(layer, layers.Conv2D) and not biases else config)
 
 
 def _tiny(image_size, width: float):

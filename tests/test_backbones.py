@@ -56,6 +56,24 @@ def test_weights_of_the_keras_application_fit(tmp_path):
     np.testing.assert_allclose(model(pixels)["C5"], source(pixels / 127.5 - 1), atol=1e-5)
 
 
+def test_resnet50_has_no_biases_and_takes_over_those_of_the_keras_application(tmp_path):
+    source = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
+    rng = np.random.default_rng(0)
+    for layer in source.layers:
+        ranges = {"bias": (-1, 1), "gamma": (0.8, 1.2), "beta": (-0.1, 0.1), "moving_mean": (-1, 1)}
+        for weight in layer.weights:
+            if weight.name in ranges:
+                weight.assign(rng.uniform(*ranges[weight.name], weight.shape))
+    source.save_weights(tmp_path / "r.weights.h5")
+    model = backbones.create("resnet50", (64, 64), weights=tmp_path / "r.weights.h5")
+    assert not [weight.path for weight in model.weights if weight.name == "bias"]
+    assert model.count_params() == 23_508_032 + 53_120  # those of the paper, and the means and variances
+    pixels = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected = source(keras.applications.resnet.preprocess_input(pixels.copy()))
+    scale = float(keras.ops.max(keras.ops.abs(expected)))
+    np.testing.assert_allclose(model(pixels)["C5"] / scale, expected / scale, atol=1e-4)
+
+
 def test_published_imagenet_weights_change_the_features(shared_data):
     path = shared_data("weights") / "mobilenet_v1_1.0_notop.weights.h5"
     model = backbones.create("mobilenet", (64, 64), weights=path)

@@ -34,7 +34,7 @@ def test_retinanet_is_the_papers_network(unfilled):
     assert model.anchors.shape == (anchors, 4)
     assert model.output["classes"].shape == (None, anchors, 80)
     assert model.output["boxes"].shape == (None, anchors, 4)
-    resnet50 = 23_587_712
+    resnet50 = 23_561_152
     conv = 9 * 256 * 256 + 256
     pyramid = (512 + 1024 + 2048) * 256 + 3 * 256 + 3 * conv + (9 * 2048 * 256 + 256) + conv
     heads = 8 * conv + (9 * 256 + 1) * 9 * 80 + (9 * 256 + 1) * 9 * 4  # shared by all levels
