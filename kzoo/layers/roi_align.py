@@ -64,8 +64,10 @@ class RoIAlign(keras.layers.Layer):
         import tensorflow as tf
 
         p, samples = self.pool_size, self.sampling_ratio
+        # The mean of the samples is their sum from a map divided by their number: less work than to divide the crops.
+        shares = tf.cast(features, "float32") / samples**2
         # Samples up to one cell outside take the border's value; the kernel knows no outside, so the map grows by one.
-        grown = tf.pad(tf.cast(features, "float32"), [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        grown = tf.pad(shares, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
         rois = rois * (1.0 / stride) + 0.5
         low = tf.stack([rois[:, 1], rois[:, 0]], axis=-1)
         step = (tf.stack([rois[:, 3], rois[:, 2]], axis=-1) - low) / p
@@ -75,7 +77,7 @@ class RoIAlign(keras.layers.Layer):
             first = low + step * [(y + 0.5) / samples, (x + 0.5) / samples]
             boxes = tf.concat([first / last, (first + step * (p - 1)) / last], axis=-1)
             crops.append(tf.image.crop_and_resize(grown, boxes, images, (p, p)))
-        return tf.cast(tf.add_n(crops) / samples**2, features.dtype)
+        return tf.cast(tf.add_n(crops), features.dtype)
 
     def _weights(self, low, high, cells: int):
         """How much each cell counts in each bin between two borders (B, R) -> (B, R, p, cells)."""
