@@ -54,7 +54,7 @@ _FACTS = {
     "faster_rcnn": {
         "paper": "Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, "
         "NIPS 2015",
-        "scores": {},
+        "scores": {"BCCD, MobileNet at 384 x 512, COCO mAP": 0.623},
     },
     "fcn16s": {"paper": _FCN_PAPER, "scores": {}},
     "fcn32s": {"paper": _FCN_PAPER, "scores": {}},
