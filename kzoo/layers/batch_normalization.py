@@ -15,8 +15,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        plain = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None and not self.renorm
-        if not plain or self.synchronized or not use_fused(None):
+        plain = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None and self.compute_dtype != "float64"
+        if not plain or self.renorm or self.synchronized or not use_fused(None):
             return super().call(inputs, training=training, mask=mask)
         if self.compute_dtype != "bfloat16":  # from which the kernel computes in float32 by itself
             inputs = ops.cast(inputs, "float32")

@@ -79,6 +79,16 @@ def test_it_survives_config_serialization_and_half_precision(run_layer_test):
     run_layer_test(BatchNormalization, {"momentum": 0.9}, (x,))
 
 
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [((4, 6, 3), {}), ((4, 3), {}), ((2, 3, 5, 6), {"axis": 1}), ((2, 4, 4, 3), {"dtype": "float64"})],
+)
+def test_what_the_kernel_does_not_know_is_left_to_keras(shape, arguments):
+    x = np.random.default_rng(1).normal(3, 2, shape)
+    ours, theirs = (kind(**arguments) for kind in (BatchNormalization, keras.layers.BatchNormalization))
+    np.testing.assert_array_equal(numbers(ours(x, training=True)), numbers(theirs(x, training=True)))
+
+
 def test_it_reads_the_weights_of_a_keras_layer(tmp_path):
     def network(kind):
         image = keras.Input((4, 4, 3))
