@@ -1,6 +1,6 @@
 """DeconvNet in two stages (Noh et al., ICCV 2015, section 4.2): single objects in their middle first, then whole views.
 
-    python recipes/deconvnet.py --data camvid --balanced
+    python recipes/deconvnet.py --data camvid --balance root
 
 A data set's name, or any folder of images and masks with splits to train on and to measure. The first stage shows
 windows around one region of a class, as large as 1.2 times the region, with all else void; the second stage whole
@@ -17,6 +17,7 @@ import numpy as np
 import kzoo
 from kzoo import images as kzoo_images
 from kzoo.tiling import nearest
+from kzoo.training import class_weights
 
 VOID = 255
 
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--augment", default="street")
-    parser.add_argument("--balanced", action="store_true", help="weigh classes by median frequency over frequency")
+    parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
     parser.add_argument("--background", action="store_true", help="class 0 is what belongs to no object, as in VOC")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
@@ -85,18 +86,15 @@ def main(arguments: list[str] | None = None) -> dict:
     test = kzoo.data.load(options.data, options.test_split, **common)
     batches = [(np.asarray(images), np.asarray(targets["masks"])) for images, targets in plain]
     images, masks = (np.concatenate(part) for part in zip(*batches, strict=True))
-    class_weights = None
-    if options.balanced:
-        counts = np.maximum(train.annotations.counts, 1)
-        class_weights = np.minimum(np.median(counts) / counts, 10.0).tolist()
+    weights = class_weights(options.balance, np.stack([sample.counts for sample in train.annotations.samples]))
 
     model = kzoo.models.DeconvNet(
         train.num_classes,
         image_size=size,
         width=options.width,
         weights=options.weights,
-        loss="cross_entropy" if class_weights is None else "weighted_cross_entropy",
-        class_weights=class_weights,
+        loss="cross_entropy" if weights is None else "weighted_cross_entropy",
+        class_weights=weights,
         class_names=train.class_names,
     )
     steps = train.steps_per_epoch

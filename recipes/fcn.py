@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 import kzoo
-from kzoo.training import load_matching_weights
+from kzoo.training import class_weights, load_matching_weights
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--augment", default="street")
-    parser.add_argument("--balanced", action="store_true", help="weigh classes by median frequency over frequency")
+    parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
     parser.add_argument("--paper", action="store_true", help="the paper's optimizer, batch and steps")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--output", default="fcn")
@@ -46,10 +46,7 @@ def main(arguments: list[str] | None = None) -> dict:
         options.data, options.train_split, batch_size=batch_size, augment=augment, start_epoch=0, **common
     )
     test = kzoo.data.load(options.data, options.test_split, batch_size=options.batch_size, **common)
-    class_weights = None
-    if options.balanced:
-        counts = np.maximum(train.annotations.counts, 1)
-        class_weights = np.minimum(np.median(counts) / counts, 10.0).tolist()
+    weights = class_weights(options.balance, np.stack([sample.counts for sample in train.annotations.samples]))
 
     results, model = {}, None
     stages = zip((32, 16, 8), options.epochs, (1.0, 1e-2, 1e-2) if options.paper else (1.0, 1.0, 1.0), strict=True)
@@ -62,8 +59,8 @@ def main(arguments: list[str] | None = None) -> dict:
             backbone=options.backbone,
             width=options.width,
             weights=("imagenet" if options.paper else options.weights) if coarser is None else None,
-            loss="cross_entropy" if class_weights is None else "weighted_cross_entropy",
-            class_weights=class_weights,
+            loss="cross_entropy" if weights is None else "weighted_cross_entropy",
+            class_weights=weights,
             class_names=train.class_names,
             name="fcn",
             **({} if coarser is None else fine_tuning(coarser)),

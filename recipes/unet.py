@@ -1,10 +1,10 @@
 """U-Net on any folder of images and masks, same-padded, from scratch (Ronneberger et al., MICCAI 2015).
 
-    python recipes/unet.py --data camvid --augment street --balanced
+    python recipes/unet.py --data camvid --augment street --balance root
 
-The name of a data set, or a folder with a split to train on and one to measure. Classes are weighed by median frequency
-over frequency with --balanced. Writes unet.keras, and .tflite files in float32 and int8, and prints the measures of all
-three; docs/results.md holds measured scores. For U-Net's own data and its two inventions see unet_isbi.py.
+The name of a data set, or a folder with a split to train on and one to measure. Rare classes are weighed more with
+--balance. Writes unet.keras, and .tflite files in float32 and int8, and prints the measures of all three;
+docs/results.md holds measured scores. For U-Net's own data and its two inventions see unet_isbi.py.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import kzoo
+from kzoo.training import class_weights
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -27,8 +28,8 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--augment", default="light", help="light, street, no_up, unet, ...")
-    parser.add_argument("--balanced", action="store_true")
-    parser.add_argument("--loss", default="cross_entropy", help="cross_entropy, dice or focal, where not --balanced")
+    parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
+    parser.add_argument("--loss", default="cross_entropy", help="cross_entropy, dice or focal, without --balance")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
     parser.add_argument("--output", default="unet")
@@ -40,10 +41,7 @@ def main(arguments: list[str] | None = None) -> dict:
     common = {"image_size": size, "batch_size": options.batch_size, "limit": options.limit, "task": "segmentation"}
     train = kzoo.data.load(options.data, options.train_split, augment=options.augment, start_epoch=0, **common)
     test = kzoo.data.load(options.data, options.test_split, **common)
-    class_weights = None
-    if options.balanced:
-        counts = np.maximum(train.annotations.counts, 1)
-        class_weights = np.minimum(np.median(counts) / counts, 10.0).tolist()
+    weights = class_weights(options.balance, np.stack([sample.counts for sample in train.annotations.samples]))
 
     model = kzoo.models.UNet(
         train.num_classes,
@@ -52,8 +50,8 @@ def main(arguments: list[str] | None = None) -> dict:
         width=options.width,
         depth=options.depth,
         batch_norm=True,
-        loss="weighted_cross_entropy" if options.balanced else options.loss,
-        class_weights=class_weights,
+        loss=options.loss if weights is None else "weighted_cross_entropy",
+        class_weights=weights,
         class_names=train.class_names,
     )
     steps = train.steps_per_epoch

@@ -103,7 +103,7 @@ def mask_data(tmp_path):
 
 def test_unet_trains_exports_and_scores_any_folder_of_masks(mask_data, tmp_path):
     output = str(tmp_path / "run")
-    command = f"--data {mask_data} --image-size 32 48 --width 0.06 --depth 2 --epochs 1 --batch-size 3 --balanced"
+    command = f"--data {mask_data} --image-size 32 48 --width 0.06 --depth 2 --epochs 1 --batch-size 3 --balance root"
     results = recipe("unet").main([*command.split(), "--output", output])
     assert set(results) == {"keras", "float32", "int8"}
     assert 0 < results["keras"]["mIoU"] <= 1

@@ -9,7 +9,8 @@ pytest.importorskip("tensorflow")
 import kzoo.models
 from kzoo.callbacks import MeanIoU
 from kzoo.training import TrainConfig, train
-from kzoo.training.sources import Feed, batch_options, median_frequency_weights, read_named, task_of
+from kzoo.training.balance import class_weights
+from kzoo.training.sources import Feed, batch_options, read_named, task_of
 
 SETTINGS = {
     "image_size": (32, 48),
@@ -46,10 +47,12 @@ def test_it_learns_and_is_scored_by_mean_iou(run, folder):
 def test_classes_are_weighed_by_the_median_of_their_frequencies(run, folder):
     # Class 1 in two images, class 2 in one of them: frequencies 40/200, 10/100, and class 0: 150/200.
     counts = [[70, 20, 10, 0], [80, 20, 0, 0]]
-    assert median_frequency_weights(counts) == pytest.approx([0.2 / 0.75, 1, 2, 1])
-    assert median_frequency_weights([[0, 0]]) == [1, 1]
+    assert class_weights("median", counts) == pytest.approx([0.2 / 0.75, 1, 2, 1])
+    assert class_weights("root", counts) == pytest.approx([(0.2 / 0.75) ** 0.5, 1, 2**0.5, 1])
+    assert class_weights("none", counts) is None
+    assert class_weights("median", [[0, 0]]) == [1, 1]
     config = run.config
-    expected = median_frequency_weights([sample.counts for sample in read_named(config)[0].samples])
+    expected = class_weights("median", [sample.counts for sample in read_named(config)[0].samples])
     assert run.model.class_weights == pytest.approx(expected)
     assert run.model.pixel_loss == "weighted_cross_entropy"
     assert run.model.class_weights[0] < run.model.class_weights[1]

@@ -63,7 +63,7 @@ def train(
     class_balance: Annotated[
         str | None,
         typer.Option(
-            metavar="none|median",
+            metavar="none|root|median",
             help="Weigh a segmenter's classes by their frequency. \\[none]",
             rich_help_panel=_MODEL,
         ),

@@ -1,5 +1,6 @@
 """One fit for all: a run folder, resume, schedules, moving averages and guards around Keras' `compile` and `fit`."""
 
+from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import Run
 from kzoo.training.run import train
@@ -13,6 +14,7 @@ __all__ = [
     "TrainingDiverged",
     "TransferReport",
     "WarmupSchedule",
+    "class_weights",
     "load_matching_weights",
     "train",
 ]

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from kzoo.messages import unknown_name
+from kzoo.training.balance import BALANCES
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
-BALANCES = ("none", "median")
 DATA_OPTIONS = ("fit", "instances", "values", "void", "weights")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -55,7 +55,8 @@ class TrainConfig:
             ten thousand steps, "ssd" (or True), the paper's, longer ones; False for none. For masks see
             `kzoo.data.augment.masks`: "light", "street", "no_up", "unet".
         class_balance: of segmenters, "median": the loss weighs each class by the median of the classes' frequencies
-            over its own (Eigen and Fergus, ICCV 2015, as SegNet takes it), counted in the training masks; or "none".
+            over its own (Eigen and Fergus, ICCV 2015, as SegNet takes it), counted in the training masks; "root": by
+            the square root of that; or "none".
         data_options: of masks: `values`, `void`, `instances` (see `kzoo.data.readers.masks.read`), `weights` (U-Net's
             boundary weights) and `fit`, "stretch" or "crop"; by default networks that tile large images crop.
         tensorboard: write TensorBoard logs into the run folder.

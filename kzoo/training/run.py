@@ -12,6 +12,7 @@ from keras import ops
 from rich.console import Console
 
 from kzoo.messages import missing_package
+from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import (
     CONFIG,
@@ -28,7 +29,7 @@ from kzoo.training.keeper import Keeper, State, seed_variables
 from kzoo.training.network import compile_for_training, create, image_size_of, load_all, precision_policy
 from kzoo.training.progress import EpochProgress
 from kzoo.training.schedule import build_schedule
-from kzoo.training.sources import Feed, Source, median_frequency_weights, note_left_out, task_of
+from kzoo.training.sources import Feed, Source, note_left_out, task_of
 from kzoo.training.watch import StopAtNaN, WarnNothingMatched, long_average, missing_classes
 
 # What may differ when a run goes on: nothing that its weights so far depend on. More epochs stretch the schedule.
@@ -273,7 +274,7 @@ def _class_weights(config: TrainConfig, annotations: Any | None) -> list[float] 
         return None
     if not hasattr(annotations, "values"):
         raise ValueError("class_balance needs masks to count, and the training data has none. Leave it 'none'.")
-    return median_frequency_weights(np.stack([sample.counts for sample in annotations.samples]))
+    return class_weights(config.class_balance, np.stack([sample.counts for sample in annotations.samples]))
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:

@@ -155,25 +155,6 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
     return tuple(replace(train, samples=[train.samples[i] for i in part]) for part in parts)
 
 
-def median_frequency_weights(counts: np.ndarray) -> list[float]:
-    """Each class's loss weight: the median of the classes' frequencies over its own (Eigen and Fergus, section 6.3.2).
-
-    A class's frequency is its share of the known pixels of those images that show it. Classes that no image shows weigh
-    1: they never meet the loss.
-
-    Args:
-        counts: (N, C) pixels of each class in each image.
-    """
-    counts = np.asarray(counts, np.float64)
-    shown = counts > 0
-    total = (counts.sum(axis=1, keepdims=True) * shown).sum(axis=0)
-    frequency = np.divide(counts.sum(axis=0), total, out=np.zeros(counts.shape[1]), where=total > 0)
-    if not shown.any():
-        return [1.0] * counts.shape[1]
-    median = np.median(frequency[frequency > 0])
-    return [float(median / share) if share > 0 else 1.0 for share in frequency]
-
-
 def steps_of(dataset: Any) -> int:
     """Batches in an epoch of a data set.
 
