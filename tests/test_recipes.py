@@ -172,6 +172,21 @@ def test_unet_isbi_splits_the_named_stack_like_a_folder(monkeypatch, tmp_path):
         assert [s.name.split()[-1] for s in by_name.samples] == [s.image.stem for s in by_folder.samples]
 
 
+def test_unet_isbi_turns_each_view_back_before_the_mean(monkeypatch):
+    module = recipe("unet_isbi")
+    images = np.random.default_rng(0).uniform(0, 255, (1, 6, 6, 3)).astype("float32")
+    monkeypatch.setattr(module.kzoo.data, "from_annotations", lambda *_, **__: [(images, {"masks": images[..., 0]})])
+
+    class ByBrightness:
+        def segment(self, views):
+            bright = views[..., 0] / 255
+            return {"labels": (bright > 0.5).astype(int), "scores": np.maximum(bright, 1 - bright)}
+
+    for views in (1, 4, 8):
+        _, cells = module.probabilities(ByBrightness(), None, views)
+        np.testing.assert_allclose(cells, images[..., 0] / 255, atol=1e-6)
+
+
 def test_unet_isbi_scores_cells_by_hand():
     mask = np.ones((1, 4, 9), int)
     mask[:, :, 4] = 0
