@@ -46,8 +46,9 @@ def verify(
         of the detections with a counterpart, 1 where there are none), "max_box_error_px" and "mean_box_error_px"
         (corner coordinates), "max_score_error" (over all pairs, 0 where there are none); with ground truth also
         "mAP_keras", "mAP_exported", and the same for "mAP@0.50" and "mAP@0.75" where the protocol has them. Of a
-        segmenter, "label_agreement" is the share of pixels with the same label, and instead of boxes and mAP there are,
-        with masks, "mIoU_keras", "mIoU_exported", "pixel_accuracy_keras" and "pixel_accuracy_exported".
+        segmenter, "label_agreement" is the share of pixels with the same label, and instead of boxes and mAP there are
+        "score_agreement", the share of pixels with the same score to 1e-4, and, with masks, "mIoU_keras",
+        "mIoU_exported", "pixel_accuracy_keras" and "pixel_accuracy_exported".
 
     Raises:
         ValueError: if `data` has no image, or other classes than the model.

@@ -13,8 +13,7 @@ def class_weights(balance: str, counts: np.ndarray) -> list[float] | None:
     Args:
         balance: "median": the median of the classes' frequencies over its own (Eigen and Fergus, ICCV 2015, section
             6.3.2), so that all classes count alike; "root": the square root of that, between this and "none", which
-            gives None. "median" finds most of the rare classes' pixels, "root" more often the best IoU, for it claims
-            fewer pixels of the others.
+            gives None.
         counts: (N, C) pixels of each class in each image. A class's frequency is its share of the known pixels of the
             images that show it. Classes that no image shows weigh 1: they never meet the loss.
 
