@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> dict:
     kzoo.visualize.save(picture(model, test), f"{options.output}.jpg")
 
     results = {"keras": kzoo.metrics.evaluate(model, test, options.protocol)}
-    for kind, quantization in () if options.paper else (("float32", None), ("int8", "int8")):
+    # Under JAX train here, then write the files with `kzoo export faster_rcnn.keras`: only TensorFlow writes them.
+    files = keras.backend.backend() == "tensorflow" and not options.paper
+    for kind, quantization in (("float32", None), ("int8", "int8")) if files else ():
         path = f"{options.output}_{kind}.tflite"
         kzoo.export.litert(model, path, quantization=quantization, calibration=train)
         results[kind] = kzoo.metrics.evaluate(kzoo.export.load(path), test, options.protocol)

@@ -14,10 +14,11 @@ from kzoo import boxes as box_ops
 from kzoo import losses
 from kzoo.layers import NonMaxSuppression
 from kzoo.models import region_training
-from kzoo.models.base import Detector
+from kzoo.models.base import Detector, resolve_jit_compile
 from kzoo.proposals import selective_search
 
 CHUNK = 128  # regions that go through the network at once
+FEW_SHAPES = 32  # regions are padded to a multiple of this: XLA compiles anew for every other number of them
 
 
 class RegionSVM(Detector):
@@ -67,7 +68,8 @@ class RegionSVM(Detector):
                 self.inputs, {"pooled": self.get_layer("pooled").output, "fc7": self.get_layer("fc7").output}
             )
             object.__setattr__(self, "_describer", describer)  # untracked: it is the network itself
-        return self._in_chunks(self._describer, image, boxes)
+        described = self._in_chunks(self._describer, image, padded(boxes))
+        return {key: value[: len(boxes)] for key, value in described.items()}
 
     def detect(self, images, proposals=None, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects.
@@ -95,7 +97,8 @@ class RegionSVM(Detector):
         for i, image in enumerate(images):
             regions = selective_search(image, max_proposals=most) if proposals is None else proposals[i]
             regions = box_ops.clip(regions, image.shape[:2])
-            found.append(self._detect_one(image, regions[box_ops.area(regions) > 0][:most]))
+            # The regions of the padding have no area, and boxes without area are never detections.
+            found.append(self._detect_one(image, padded(regions[box_ops.area(regions) > 0][:most])))
         k = self.nms.max_detections
         empty = {
             "boxes": np.zeros((0, k, 4), "float32"),
@@ -112,8 +115,21 @@ class RegionSVM(Detector):
         boxes = box_ops.clip(boxes, image.shape[:2]).reshape(1, -1, 4)
         scores = (1 / (1 + np.exp(-raw["svm"].astype("float64")))).astype("float32").reshape(1, -1)
         labels = np.tile(np.arange(self.num_classes, dtype="int32"), len(regions))[None]
-        found = self.nms(boxes, scores, labels, num_classes=self.num_classes)
-        return {key: ops.convert_to_numpy(value) for key, value in found.items()}
+        found = self._suppression(boxes.shape[1]).predict_on_batch([boxes, scores, labels])
+        return {key: np.asarray(value) for key, value in found.items()}
+
+    def _suppression(self, count: int) -> keras.Model:
+        """NMS of so many boxes as a graph, made once: outside of one, JAX compiles its loop at every call."""
+        if not hasattr(self, "_suppressions"):
+            object.__setattr__(self, "_suppressions", {})
+        if count not in self._suppressions:
+            boxes = keras.Input((count, 4), dtype="float32")
+            scores, labels = (keras.Input((count,), dtype=dtype) for dtype in ("float32", "int32"))
+            found = self.nms(boxes, scores, labels, num_classes=self.num_classes)
+            graph = keras.Model([boxes, scores, labels], found)
+            graph.compile(jit_compile=resolve_jit_compile("auto"))
+            self._suppressions[count] = graph
+        return self._suppressions[count]
 
     def _in_chunks(self, model: keras.Model, image: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         if len(boxes) == 0:
@@ -141,6 +157,11 @@ class RegionSVM(Detector):
         )
         self._arguments = arguments
         self._finish(image_size, num_classes, class_names)
+
+
+def padded(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (P, 4) and behind them zeros, to a multiple of `FEW_SHAPES`; none stay none."""
+    return np.pad(boxes, ((0, -len(boxes) % FEW_SHAPES), (0, 0)))
 
 
 def heads(pooled, units: int, dropout: float, num_classes: int) -> dict:

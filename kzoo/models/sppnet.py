@@ -18,7 +18,7 @@ from kzoo import boxes as box_ops
 from kzoo import images as image_ops
 from kzoo.layers import SpatialPyramidPooling
 from kzoo.models.base import checked_size
-from kzoo.models.region_svm import RegionSVM, heads
+from kzoo.models.region_svm import RegionSVM, heads, padded
 
 SCALES = (480, 576, 688, 864, 1200)  # section 4.1: shorter sides
 CANONICAL = 224  # a region is looked at in the scale in which its area is nearest to the square of this
@@ -106,8 +106,9 @@ class SPPNet(RegionSVM):
             size = tuple(max(STRIDE, round(side * scale)) for side in image.shape[:2])
             features = self.trunk.predict_on_batch(image_ops.resize(image, size)[None])["C4"]
             stretch = np.array([size[1] / image.shape[1], size[0] / image.shape[0]] * 2, "float32")
-            windows = self.pooling(ops.convert_to_tensor(features), (boxes[own == k] * stretch)[None], stride=STRIDE)
-            pooled[own == k] = ops.convert_to_numpy(windows).reshape(int((own == k).sum()), -1)
+            windows = padded(boxes[own == k] * stretch)[None]
+            windows = self.pooling(ops.convert_to_tensor(features), windows, stride=STRIDE)
+            pooled[own == k] = ops.convert_to_numpy(windows)[0, : np.sum(own == k)].reshape(-1, pooled.shape[1])
         return pooled
 
 

@@ -105,6 +105,23 @@ def test_images_of_any_size_and_dtype_with_few_or_no_proposals(trained):
         model.detect(images, targets["proposals"][:1])
 
 
+def test_padding_to_few_shapes_changes_neither_features_nor_detections(trained):
+    model, _, _ = trained
+    images, targets = made(1)
+    regions = targets["proposals"][0, :33]  # one more than fits into one shape
+    described = model.describe(images[0], regions)
+    assert {key: len(value) for key, value in described.items()} == {"fc7": 33, "pooled": 33}
+    for key, value in model.describe(images[0], regions[32:]).items():
+        np.testing.assert_allclose(described[key][32:], value, rtol=1e-4, atol=1e-4)
+    scores = 1 / (1 + np.exp(-model.get_layer("svm")(described["fc7"])))
+    found = model.detect(images, regions[None])
+    scores = np.sort(np.asarray(scores).ravel())
+    assert found["scores"][0, 0] == pytest.approx(scores[-1], abs=1e-5)
+    many = model.detect(images, np.tile(regions, (3, 1))[None])  # other shapes, nothing new to find
+    for key, value in many.items():
+        np.testing.assert_allclose(value, found[key], atol=1e-4)
+
+
 def test_it_searches_for_proposals_where_none_are_given(trained):
     pytest.importorskip("cv2", reason="selective search needs OpenCV")
     model, _, _ = trained
