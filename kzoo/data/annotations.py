@@ -118,6 +118,6 @@ class MaskAnnotations:
             return (np.asarray(numbers) != 0).astype(np.uint8)
         table = np.full(max(self.values) + 2, VOID, np.uint8)  # the last entry is for all numbers beyond
         table[self.values] = np.arange(self.num_classes)
-        numbers = np.asarray(numbers)
+        numbers = np.asarray(numbers, np.int64)  # uint8 has no number beyond 255
         known = (numbers >= 0) & (numbers < len(table))
         return table[np.where(known, numbers, len(table) - 1)]
