@@ -74,7 +74,7 @@ def fit(name: str, model: keras.Model, train, options: argparse.Namespace) -> No
         (options.output / name / "features.f32").unlink()
         return
     steps = options.epochs * train.steps_per_epoch
-    first = 1e-4 if name == "fast_rcnn" else 5e-4  # as in the recipes: its fc6 and fc7 learn nothing at more
+    first = 1e-4 if name == "fast_rcnn" else 5e-4  # as in its recipe: it learned little at 1e-3
     rate = keras.optimizers.schedules.CosineDecay(first, steps, alpha=0.01)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
     model.fit(train, epochs=options.epochs, verbose=2, shuffle=False)

@@ -51,10 +51,14 @@ def main(arguments: list[str] | None = None) -> dict:
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
     model.fit(train, epochs=options.epochs, verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")
-    file = kzoo.export.litert(model, f"{options.output}_int8.tflite", quantization="int8", calibration=train)
+    localizers = {"keras": model}
+    # Under JAX train here, then write the file with `kzoo export localizer.keras`: only TensorFlow writes it.
+    if keras.backend.backend() == "tensorflow":
+        file = kzoo.export.litert(model, f"{options.output}_int8.tflite", quantization="int8", calibration=train)
+        localizers["int8"] = kzoo.export.load(file)
 
     results = {}
-    for name, detector in (("keras", model), ("int8", kzoo.export.load(file))):
+    for name, detector in localizers.items():
         metric = kzoo.metrics.Localization(test.class_names)
         results[name] = result = kzoo.metrics.evaluate(detector, test, metric=metric)
         grades = ", ".join(f"{grade} {result[f'IoU>{limit}']:.3f}" for grade, limit in kzoo.metrics.GRADES.items())
