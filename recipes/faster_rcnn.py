@@ -66,7 +66,8 @@ def optimizer_of(options: argparse.Namespace, steps: int) -> keras.optimizers.Op
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup
     )
-    # Averaged weights, over the last steps: smoother than the last ones. Keras keeps them when `fit` ends.
+    # Averaged weights, over the last steps: smoother than the last ones. Keras keeps them when `fit` ends. No
+    # batch norm learns here, whose statistics would be those of the last weights.
     average = {"use_ema": True, "ema_momentum": max(0.0, min(0.998, 1 - 5 / steps))}
     return keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0, **average)
 

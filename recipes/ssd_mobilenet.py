@@ -48,10 +48,7 @@ def main(arguments: list[str] | None = None) -> dict:
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup
     )
-    # Keras puts the averaged weights, which are smoother than the last ones, into the model when `fit` ends. They look
-    # back over a fifth of a short training.
-    average = {"use_ema": True, "ema_momentum": max(0.0, min(0.998, 1 - 5 / steps))}
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0, **average))
+    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
     model.fit(train, epochs=options.epochs, verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")
 

@@ -2,10 +2,10 @@
 
     python recipes/yolo.py --data path/to/dataset --weights imagenet --image-size 384 512 --grid 12 16
 
-This is the small-data variant: MobileNet under YOLO's cells and loss, AdamW, a cosine schedule and averaged weights;
-docs/results.md has what it reached. A cell learns one object, so crowds need a fine grid. The paper's own training,
-section 2.2, on VOC 07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), is meant for a GPU and was not run whole
-with kzoo; recipes/yolo_pretrain.py makes its weights:
+This is the small-data variant: MobileNet under YOLO's cells and loss, AdamW and a cosine schedule; docs/results.md has
+what it reached. A cell learns one object, so crowds need a fine grid. The paper's own training, section 2.2, on VOC
+07+12 (63.4 mAP; Fast YOLO, --backbone fast_yolo, 52.7), is meant for a GPU and was not run whole with kzoo;
+recipes/yolo_pretrain.py makes its weights:
 
     python recipes/yolo.py --paper --data path/to/VOC --train-split trainval --weights yolo_pretrain.weights.h5
 
@@ -92,14 +92,13 @@ def paper_optimizer(_, epochs: int, steps_per_epoch: int) -> keras.optimizers.Op
 
 
 def small_optimizer(learning_rate: float, epochs: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """AdamW whose averaged weights, which look back over a fifth of a short training, `fit` leaves in the model."""
+    """AdamW, three epochs up to the learning rate and a cosine down."""
     steps = epochs * steps_per_epoch
     warmup = min(3 * steps_per_epoch, steps // 4)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup
     )
-    average = {"use_ema": True, "ema_momentum": max(0.0, min(0.998, 1 - 5 / steps))}
-    return keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0, **average)
+    return keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kzoo.layers.pyramid_roi_align import PyramidRoIAlign
 from kzoo.layers.region_proposals import RegionProposals
 from kzoo.layers.roi_align import RoIAlign
 from kzoo.layers.roi_pooling import RoIPooling
+from kzoo.layers.separable_conv2d import separable_conv2d
 from kzoo.layers.spatial_pyramid_pooling import SpatialPyramidPooling
 from kzoo.layers.top_candidates import TopCandidates
 
@@ -35,5 +36,6 @@ __all__ = [
     "TopCandidates",
     "UpsampleAdd",
     "feature_pyramid",
+    "separable_conv2d",
     "strides_of",
 ]

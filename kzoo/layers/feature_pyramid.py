@@ -31,8 +31,8 @@ def feature_pyramid(
         top: how a level above the last C is made. "conv_c": a 3x3 convolution with stride 2 of the last C, then of the
             ReLU of the level below (RetinaNet, section 4, footnote 2); "conv_p": the same on the last P; "pool": every
             second position of the level below (FPN, section 4.1).
-        conv: makes a 3x3 convolution of (filters, kernel_size, strides, padding=..., name=...); `SeparableConv2D` for
-            small devices.
+        conv: makes a 3x3 convolution of (filters, kernel_size, strides, padding=..., name=...); `separable_conv2d`
+            for small devices.
         name: how the layers' names begin.
 
     Returns:

@@ -25,6 +25,7 @@ from kzoo.layers import (
     NonMaxSuppression,
     TopCandidates,
     feature_pyramid,
+    separable_conv2d,
     strides_of,
 )
 from kzoo.messages import unknown_name
@@ -108,7 +109,7 @@ class RetinaNet(Detector):
         )
         lite = trunk.name.startswith("mobilenet")
         channels = channels or max(16, round((128 if lite else 256) * width))
-        conv = layers.SeparableConv2D if lite else layers.Conv2D
+        conv = separable_conv2d if lite else layers.Conv2D
 
         # === Functional model
         images = keras.Input((*image_size, 3), name="images")
@@ -219,8 +220,21 @@ def _subnet(pyramid: dict, per_cell: int, outputs: int, channels: int, lite: boo
 
     The edge variant shares its convolutions too, but normalises each level by statistics of its own.
     """
-    tower = [_conv(channels, channels, lite, f"{name}_conv{k}", not lite) for k in range(1, TOWER_DEPTH + 1)]
-    predictor = _conv(per_cell * outputs, channels, lite, f"{name}_predictor", True, keras.initializers.Constant(bias))
+
+    def gaussian():
+        """Sigma 0.01 at 256 channels (section 4.1); fewer get a larger one, which lets as much of the signal through.
+
+        A new one for each layer: one initializer gives the same numbers again.
+        """
+        return keras.initializers.RandomNormal(stddev=0.01 * math.sqrt(256 / channels))
+
+    def start():
+        """Beside the epsilon of the batch norm that follows in the edge variant, the Gaussian would be too small."""
+        return "he_normal" if lite else gaussian()
+
+    tower = [_conv(channels, lite, f"{name}_conv{k}", start(), not lite) for k in range(1, TOWER_DEPTH + 1)]
+    prior = keras.initializers.Constant(bias)
+    predictor = _conv(per_cell * outputs, lite, f"{name}_predictor", gaussian(), True, prior)
     rows = []
     for key, x in pyramid.items():
         for k, layer in enumerate(tower, start=1):
@@ -233,16 +247,9 @@ def _subnet(pyramid: dict, per_cell: int, outputs: int, channels: int, lite: boo
     return layers.Concatenate(axis=1, dtype="float32", name=name)(rows)
 
 
-def _conv(filters: int, channels: int, lite: bool, name: str, use_bias: bool, bias="zeros"):
-    """A 3x3 convolution that starts from a Gaussian of sigma 0.01 at 256 channels (section 4.1, initialization).
-
-    Fewer channels get a larger sigma, which lets as much of the signal through.
-    """
-
-    def gaussian():
-        return keras.initializers.RandomNormal(stddev=0.01 * math.sqrt(256 / channels))
-
+def _conv(filters: int, lite: bool, name: str, kernel, use_bias: bool, bias="zeros"):
+    """A 3x3 convolution whose kernel starts from the initializer `kernel`; separable in the edge variant."""
     common = {"padding": "same", "use_bias": use_bias, "bias_initializer": bias, "name": name}
-    if lite:  # a depthwise kernel of such small numbers would leave nothing for the pointwise one
-        return layers.SeparableConv2D(filters, 3, pointwise_initializer=gaussian(), **common)
-    return layers.Conv2D(filters, 3, kernel_initializer=gaussian(), **common)
+    if lite:
+        return separable_conv2d(filters, 3, pointwise_initializer=kernel, **common)
+    return layers.Conv2D(filters, 3, kernel_initializer=kernel, **common)

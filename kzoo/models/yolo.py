@@ -19,7 +19,7 @@ from keras import layers, ops
 from kzoo import backbones, matching
 from kzoo import boxes as box_ops
 from kzoo.backbones import leaky_conv
-from kzoo.layers import BatchNormalization, NonMaxSuppression
+from kzoo.layers import BatchNormalization, NonMaxSuppression, separable_conv2d
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector, checked_size, fine_tuning
 
@@ -290,7 +290,7 @@ def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: boo
 
 
 def _norm_conv(x, filters: int, strides: int, lite: bool, name: str):
-    conv = layers.SeparableConv2D if lite else layers.Conv2D
+    conv = separable_conv2d if lite else layers.Conv2D
     x = conv(filters, 3, strides, padding="same", use_bias=False, name=name)(x)
     x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.LeakyReLU(negative_slope=0.1, name=f"{name}_leaky")(x)

@@ -1,7 +1,7 @@
 """The moving average of the weights that the optimizer keeps: put it into the network for a while."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 from keras import ops
@@ -17,21 +17,49 @@ def averages(model: keras.Model) -> list[tuple[keras.Variable, keras.Variable]]:
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Inside, the network holds the moving averages; afterwards bit for bit the weights that it trained.
+def averaged_weights(model: keras.Model, images: Iterable = ()) -> Iterator[None]:
+    """Inside, the network holds the moving averages; afterwards bit for bit what it trained.
 
     The average of an untrained network (before the first step) is not defined: the weights then stay as they are.
+
+    Args:
+        model: a network in training.
+        images: batches of the training's images. From them the batch norms that learn take their statistics anew: those
+            that they gathered belong to the trained weights and not to the averages (Izmailov et al., Averaging Weights
+            Leads to Wider Optima, 2018, section 3.2).
     """
     pairs = averages(model)
     if not pairs or int(model.optimizer.iterations) == 0:
         yield
         return
-    raw = [ops.convert_to_numpy(weight).copy() for weight, _ in pairs]
+    variables = [weight for weight, _ in pairs] + model.non_trainable_variables
+    before = [ops.convert_to_numpy(variable).copy() for variable in variables]
     for weight, average in pairs:
         # A copy: where both held one array, JAX would give the average's memory away with the weight's.
         weight.assign(ops.convert_to_numpy(average).copy())
     try:
+        gather_statistics(model, images)
         yield
     finally:
-        for (weight, _), value in zip(pairs, raw, strict=True):
-            weight.assign(value)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def gather_statistics(model: keras.Model, images: Iterable) -> None:
+    """Gives each batch norm that learns the mean over `images`, batches of them, of their mean and variance."""
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for number, batch in enumerate(images):
+            for norm in norms:
+                norm.momentum = number / (number + 1)  # the mean of all so far
+            model(ops.convert_to_tensor(batch), training=True)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from kzoo.training.folder import (
     write_json,
     write_rows,
 )
+
+STATISTICS_BATCHES = 8  # for the batch norm of averaged weights
 
 
 def score_of(logs: dict[str, Any]) -> float:
@@ -72,6 +74,7 @@ class Keeper(keras.callbacks.Callback):
         config: the training's settings.
         state: where the training stands; updated in place.
         validate: `(model, epoch, logs) -> None` adds the validation's numbers to `logs`; None for no validation.
+        first_images: `(epoch, count) -> batches of images` to train on, for batch norm under averaged weights.
     """
 
     def __init__(
@@ -80,9 +83,11 @@ class Keeper(keras.callbacks.Callback):
         config: TrainConfig,
         state: State,
         validate: Callable[[keras.Model, int, dict[str, Any]], None] | None = None,
+        first_images: Callable[[int, int], Iterable] = lambda epoch, count: (),
     ):
         super().__init__()
         self.run, self.config, self.state, self.validate = run, config, state, validate
+        self.first_images = first_images
         # Rows beyond the checkpoint belong to an epoch that was killed before its weights were kept: it runs again.
         self.rows = [row for row in read_results(run.folder / RESULTS) if row["epoch"] <= state.epoch]
 
@@ -94,14 +99,13 @@ class Keeper(keras.callbacks.Callback):
         state = self.state
         state.epoch = epoch + 1
         logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        validated = False
-        if self.validate is None:
-            self._keep_best(None)
-        elif state.epoch % self.config.validate_every == 0 or state.epoch == self.config.epochs:
-            with averaged_weights(self.model):
-                self.validate(self.model, epoch, logs)
-            self._keep_best(score_of(logs))
-            validated = True
+        due = state.epoch % self.config.validate_every == 0 or state.epoch == self.config.epochs
+        validated = due and self.validate is not None
+        if validated or self.validate is None:
+            with averaged_weights(self.model, self.first_images(epoch, STATISTICS_BATCHES)):
+                if validated:
+                    self.validate(self.model, epoch, logs)
+                self._keep_best(score_of(logs) if validated else None)
         self._decide(validated)
         logs["seconds"] = round(time.monotonic() - self.began, 3)
         self.rows.append({"epoch": state.epoch, **{key: value for key, value in logs.items() if _is_scalar(value)}})
@@ -118,8 +122,7 @@ class Keeper(keras.callbacks.Callback):
             return
         if not comparable and state.best_score is not None:
             return
-        with averaged_weights(self.model):
-            save_network(self.model, self.run.best)
+        save_network(self.model, self.run.best)
         state.best_score, state.best_epoch = (score if comparable else None), state.epoch
 
     def _decide(self, validated: bool) -> None:

@@ -158,7 +158,8 @@ def _fit(
         config.epochs, source.steps, console, lambda epoch, step: float(schedule(epoch * source.steps + step))
     )
     val, measured = validation
-    keeper = Keeper(run, config, state, None if val is None else _validation(network, val, measured))
+    validate = None if val is None else _validation(network, val, measured)
+    keeper = Keeper(run, config, state, validate, source.first_images)
     guards = [
         StopAtNaN(source.batch_at, source.name_of, run.last),
         WarnNothingMatched(lambda text: _warn(console, text)),

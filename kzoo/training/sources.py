@@ -1,7 +1,7 @@
 """What a training feeds on: a named data set, a function that opens one at an epoch, or a data set made in Python."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -38,6 +38,16 @@ class Source:
         if self.open_at is None:
             return None
         return next(itertools.islice(iter(self.open_at(epoch)), step, None), None)
+
+    def first_images(self, epoch: int, count: int) -> Iterator[Any]:
+        """The images of an epoch's first batches; none where the data can be read only once."""
+        if isinstance(self.dataset, keras.utils.PyDataset):
+            batches = (self.dataset[step] for step in range(self.steps))
+        elif self.open_at is not None:
+            batches = self.open_at(epoch)
+        else:
+            batches = () if hasattr(self.dataset, "__next__") else self.dataset
+        return (batch[0] for batch in itertools.islice(iter(batches), count))
 
     def name_of(self, image_id: int) -> str:
         """The image's name for messages."""

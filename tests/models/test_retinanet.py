@@ -141,6 +141,19 @@ def test_mobilenets_get_separable_heads_of_half_the_channels():
     assert np.isfinite(found["boxes"]).all()
 
 
+def test_the_edge_variants_towers_let_the_signal_through_from_the_start_on_every_level():
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((256, 256, 3))
+    maps = {f"C{k}": keras.layers.Conv2D(128 * 2**k // 4, 2**k, 2**k, activation="relu")(pixels) for k in (3, 4, 5)}
+    model = RetinaNet(2, image_size=(256, 256), backbone=keras.Model(pixels, maps, name="mobilenet_like"))
+    images = np.random.default_rng(0).normal(size=(2, 256, 256, 3)).astype("float32")
+    norms = [model.get_layer(f"{part}_p{level}_bn4") for part in ("classes", "boxes") for level in range(3, 8)]
+    inputs = keras.Model(model.inputs, [norm.input for norm in norms])(images, training=True)
+    for norm, before in zip(norms, inputs, strict=True):
+        # Well above the epsilon that batch norm adds: what is below it stays damped.
+        assert np.var(keras.ops.convert_to_numpy(before)) > 2 * norm.epsilon, norm.name
+
+
 @pytest.mark.parametrize("size", [(1, 1), (33, 57)])
 def test_any_image_size_gives_as_many_outputs_as_anchors(size):
     model = RetinaNet(1, image_size=size, backbone="tiny", width=0.25, channels=8)
