@@ -16,11 +16,12 @@ def compare(exported, model, batches) -> dict:
 
     Returns:
         "images"; "label_agreement", the share of pixels with the same label; "score_agreement", the share with the same
-        score to 1e-4; "max_score_error" over all; with masks also "mIoU_keras", "mIoU_exported",
+        score to 1e-4; "image_agreement", the share of images in which all pixels have; "max_score_error" over all; with
+        masks also "mIoU_keras", "mIoU_exported",
         "pixel_accuracy_keras" and "pixel_accuracy_exported".
     """
     metrics = {side: MeanIoU(model.num_classes, class_names=model.class_names) for side in ("keras", "exported")}
-    count = pixels = same = close = 0
+    count = pixels = same = close = alike = 0
     error, scored = 0.0, False
     for images, targets in batches:
         found = {"keras": model.segment(images), "exported": exported.segment(images)}
@@ -28,6 +29,7 @@ def compare(exported, model, batches) -> dict:
         pixels += found["keras"]["labels"].size
         gap = np.abs(found["keras"]["scores"] - found["exported"]["scores"])
         close += int((gap <= SAME_SCORE).sum())
+        alike += int((gap.max(axis=(1, 2), initial=0.0) <= SAME_SCORE).sum())
         error = max(error, float(gap.max(initial=0.0)))
         count += len(images)
         if targets is not None and "masks" in targets:
@@ -38,6 +40,7 @@ def compare(exported, model, batches) -> dict:
         "images": count,
         "label_agreement": same / pixels if pixels else 1.0,
         "score_agreement": close / pixels if pixels else 1.0,
+        "image_agreement": alike / count if count else 1.0,
         "max_score_error": error,
     }
     if scored:

@@ -47,8 +47,9 @@ def verify(
         (corner coordinates), "max_score_error" (over all pairs, 0 where there are none); with ground truth also
         "mAP_keras", "mAP_exported", and the same for "mAP@0.50" and "mAP@0.75" where the protocol has them. Of a
         segmenter, "label_agreement" is the share of pixels with the same label, and instead of boxes and mAP there are
-        "score_agreement", the share of pixels with the same score to 1e-4, and, with masks, "mIoU_keras",
-        "mIoU_exported", "pixel_accuracy_keras" and "pixel_accuracy_exported".
+        "score_agreement", the share of pixels with the same score to 1e-4, "image_agreement", the share of images in
+        which all pixels have, and, with masks, "mIoU_keras", "mIoU_exported", "pixel_accuracy_keras" and
+        "pixel_accuracy_exported".
 
     Raises:
         ValueError: if `data` has no image, or other classes than the model.

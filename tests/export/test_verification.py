@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kzoo import export
+from kzoo.export import segment_verification
 from kzoo.export.verification import match_detections
 
 
@@ -149,3 +150,29 @@ def test_one_tuple_of_arrays_is_a_data_set(model, data, litert_file):
     result = export.verify(litert_file(), model, data[0])
     assert result["images"] == 20
     assert result["mAP@0.50_exported"] > 0.95
+
+
+def test_segmenters_are_compared_pixel_by_pixel_and_image_by_image():
+    class Said:
+        num_classes, class_names = 2, None
+
+        def __init__(self, labels, scores):
+            self.found = {"labels": labels, "scores": scores}
+
+        def segment(self, images):
+            return self.found
+
+    labels = np.zeros((4, 2, 5), np.int32)
+    scores = np.full((4, 2, 5), 0.5, np.float32)
+    other_labels, other_scores = labels.copy(), scores.copy()
+    other_labels[3, 0, 0] = 1
+    other_scores[2, 1, 1:4] += 0.25
+    other_scores[1] += 5e-5  # two ways to sum
+    images = np.zeros((4, 2, 5, 3), np.uint8)
+    result = segment_verification.compare(Said(other_labels, other_scores), Said(labels, scores), [(images, None)])
+    assert (result["images"], result["max_score_error"]) == (4, 0.25)
+    assert result["label_agreement"] == 39 / 40
+    assert result["score_agreement"] == 37 / 40
+    assert result["image_agreement"] == 3 / 4
+    nothing = segment_verification.compare(Said(labels[:0], scores[:0]), Said(labels[:0], scores[:0]), [])
+    assert (nothing["images"], nothing["image_agreement"]) == (0, 1.0)
