@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=90_000, help="with --paper, in place of epochs")
     parser.add_argument("--batch-size", type=int, default=None, help="8; 16 with --paper")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the small variant")
+    parser.add_argument(
+        "--learning-rate", type=float, default=None, help="of the small variant: 3e-4 with weights, else 1e-3"
+    )
     parser.add_argument("--augment", default=None, help="light; flip with --paper; no_up for images without an up")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--output", default="retinanet")
@@ -57,7 +59,9 @@ def main(arguments: list[str] | None = None) -> dict:
         class_names=train.class_names,
     )
     steps = options.steps if options.paper else options.epochs * train.steps_per_epoch
-    model.compile(paper_optimizer(steps) if options.paper else small_optimizer(options.learning_rate, steps, train))
+    # With frozen batch norm nothing holds the scale of what pretrained layers say: they bear small steps only.
+    rate = options.learning_rate or (3e-4 if options.weights else 1e-3)
+    model.compile(paper_optimizer(steps) if options.paper else small_optimizer(rate, steps, train))
     epochs = -(-steps // train.steps_per_epoch)
     model.fit(train, epochs=epochs, steps_per_epoch=min(steps, train.steps_per_epoch), verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")

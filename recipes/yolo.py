@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--boxes-per-cell", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=None, help="100; 135 with --paper")
     parser.add_argument("--batch-size", type=int, default=None, help="8; 64 with --paper")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the small variant")
+    parser.add_argument(
+        "--learning-rate", type=float, default=None, help="of the small variant: 3e-4 with weights, else 1e-3"
+    )
     parser.add_argument("--augment", default=None, help="light; yolo with --paper; no_up for images without an up")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--output", default="yolo")
@@ -62,7 +64,9 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     epochs = options.epochs or (sum(count for count, _ in PAPER_EPOCHS) if paper else 100)
     optimizer = paper_optimizer if paper else small_optimizer
-    model.compile(optimizer(options.learning_rate, epochs, train.steps_per_epoch))
+    # With frozen batch norm nothing holds the scale of what pretrained layers say: they bear small steps only.
+    rate = options.learning_rate or (3e-4 if options.weights else 1e-3)
+    model.compile(optimizer(rate, epochs, train.steps_per_epoch))
     model.fit(train, epochs=epochs, verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")
 
