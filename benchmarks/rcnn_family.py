@@ -3,11 +3,12 @@
     python benchmarks/rcnn_family.py --data path/to/bccd --weights mobilenet.weights.h5 --output rcnn_family
 
 Trains each, scores it on the test split, and times it image by image with the same proposals; prints a Markdown table
-beside the published numbers and draws a bar chart. What is finished lies in OUTPUT/<model>.json and is not done again,
-so a stopped run goes on with the next model. Needs the extra `proposals`.
+beside the published numbers and draws a bar chart. What is finished lies in OUTPUT and is not done again, so a stopped
+run goes on with the next model; remove <model>.json to score and time a trained one anew. Needs the extra `proposals`.
 """
 
 import argparse
+import functools
 import json
 import os
 import time
@@ -95,15 +96,21 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(name: str, options: argparse.Namespace) -> dict:
-    """Trains, scores and times one model; what `--output` keeps of it."""
+def train(name: str, options: argparse.Namespace) -> dict:
+    """Trains one model into <model>.keras; how long it took."""
     keras.utils.set_random_seed(0)
-    train = load(name, options.train_split, options, training=True)
-    model = make(name, options, train)
+    data = load(name, options.train_split, options, training=True)
+    model = make(name, options, data)
     cpu = time.process_time()
-    training = seconds(lambda: fit(name, model, train, options))
+    training = seconds(lambda: fit(name, model, data, options))
     cpu = time.process_time() - cpu
     model.save(options.output / f"{name}.keras")
+    return {"training_seconds": training, "training_cpu_seconds": cpu}
+
+
+def measure(name: str, options: argparse.Namespace) -> dict:
+    """Scores and times one trained model image by image."""
+    model = kzoo.models.load(options.output / f"{name}.keras")
     scores = kzoo.metrics.evaluate(model, load(name, "test", options, training=False))
 
     # The time of one image, the same 2000 proposals (or as many as there are) for all that take any.
@@ -111,16 +118,13 @@ def measure(name: str, options: argparse.Namespace) -> dict:
     found, search = [], []
     for image in images if name != "faster_rcnn" else ():
         search.append(seconds(lambda image=image: found.append(selective_search(image))))
-    times = []
-    for repeat in range(2):  # the first one traces and warms up
+    for _ in range(2):  # the first pass traces and warms up
         times = [
             seconds(lambda i=i: model.detect(images[i : i + 1], **({"proposals": found[i][None]} if found else {})))
-            for i in range(len(images) if repeat else 1)
+            for i in range(len(images))
         ]
     return {
         "model": name,
-        "training_seconds": training,
-        "training_cpu_seconds": cpu,
         "image_seconds": float(np.median(times)),
         "search_seconds": float(np.median(search)) if search else 0.0,
         "proposals_timed": float(np.mean([len(boxes) for boxes in found])) if found else None,
@@ -177,18 +181,22 @@ def chart(results: list[dict], path: Path) -> Path:
     return write(made, path)
 
 
+def kept(path: Path, run: Callable[[], dict]) -> dict:
+    """What `run` returned, now or in an earlier call, as JSON."""
+    if not path.is_file():
+        path.with_suffix(".tmp").write_text(json.dumps(run(), indent=2), encoding="utf-8")
+        path.with_suffix(".tmp").replace(path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def main(arguments: list[str] | None = None) -> list[dict]:
     options = parse(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     results = []
     for name in options.models:
-        path = options.output / f"{name}.json"
-        if not path.is_file():
-            print(f"== {TITLES[name]}", flush=True)
-            content = json.dumps(measure(name, options), indent=2)
-            path.with_suffix(".tmp").write_text(content, encoding="utf-8")
-            path.with_suffix(".tmp").replace(path)
-        results.append(json.loads(path.read_text(encoding="utf-8")))
+        print(f"== {TITLES[name]}", flush=True)
+        trained = kept(options.output / f"{name}.training.json", functools.partial(train, name, options))
+        results.append(trained | kept(options.output / f"{name}.json", functools.partial(measure, name, options)))
     text = table(results)
     (options.output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -23,6 +23,7 @@ from kzoo.proposals import search_batch
 
 POOL_SIZE = 7
 STRIDE = 16
+FEW_COUNTS = 256  # `detect` pads proposals to a multiple of this
 LOWEST = 0.1  # section 2.3: background overlaps an object by [0.1, 0.5), which mines somewhat hard negatives
 
 
@@ -135,10 +136,14 @@ class FastRCNN(Detector):
         found = self.head(self.pooling(raw["C4"], proposals, stride=STRIDE))
         return region_head.region_detections(found, proposals, self.box_decoder, self.nms, self.image_size)
 
-    def inference_model(self) -> keras.Model:
-        """The detector as one functional model: "image" (B, H, W, 3) and "proposals" (B, P, 4) -> detections dict."""
+    def inference_model(self, count: int | None = None) -> keras.Model:
+        """The detector as one functional model: "image" (B, H, W, 3) and "proposals" (B, P, 4) -> detections dict.
+
+        Args:
+            count: P; None for `max_proposals`.
+        """
         image = keras.Input((*self.image_size, 3), dtype="float32", name="image")
-        proposals = keras.Input((self.max_proposals, 4), dtype="float32", name="proposals")
+        proposals = keras.Input((count or self.max_proposals, 4), dtype="float32", name="proposals")
         found = self.decode(self(image), proposals)
         model = keras.Model({"image": image, "proposals": proposals}, found, name=f"{self.name}_inference")
         model.compile(jit_compile=resolve_jit_compile("auto"))
@@ -162,9 +167,12 @@ class FastRCNN(Detector):
         proposals = np.asarray(proposals, "float32")
         if proposals.ndim != 3 or len(proposals) != len(images) or proposals.shape[-1] != 4:
             raise ValueError(f"proposals must be ({len(images)}, P, 4), as the images. Received: {proposals.shape}.")
-        regions = np.zeros((len(images), self.max_proposals, 4), "float32")
-        given = proposals[:, : self.max_proposals] / scale
-        regions[:, : given.shape[1]] = box_ops.clip(given, self.image_size)
+        regions = box_ops.clip(proposals[:, : self.max_proposals] / scale, self.image_size)
+        used = np.flatnonzero((box_ops.area(regions) > 0).any(axis=0))
+        regions = regions[:, : used[-1] + 1 if len(used) else 0]
+        # The regions of the padding cost as much as others: no more of them than to have few graphs.
+        count = min(-(-max(regions.shape[1], 1) // FEW_COUNTS) * FEW_COUNTS, self.max_proposals)
+        regions = np.pad(regions, ((0, 0), (0, count - regions.shape[1]), (0, 0)))
         starts = range(0, max(len(images), 1), batch_size)
         parts = [self._find(images[i : i + batch_size], regions[i : i + batch_size]) for i in starts]
         found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -176,9 +184,13 @@ class FastRCNN(Detector):
         return self.detect(images)
 
     def _find(self, images: np.ndarray, regions: np.ndarray) -> dict[str, np.ndarray]:
-        if not hasattr(self, "_inference"):
-            object.__setattr__(self, "_inference", self.inference_model())  # untracked: it is the network itself
+        if not hasattr(self, "_inferences"):
+            object.__setattr__(self, "_inferences", {})  # untracked: they are the network itself
+        count = regions.shape[1]
+        if count not in self._inferences:
+            self._inferences[count] = self.inference_model(count)
+        graph = self._inferences[count]
         if len(images) == 0:
-            return {key: np.zeros((0, *x.shape[1:]), x.dtype) for key, x in self._inference.output.items()}
-        found = self._inference.predict_on_batch({"image": images.astype("float32"), "proposals": regions})
+            return {key: np.zeros((0, *x.shape[1:]), x.dtype) for key, x in graph.output.items()}
+        found = graph.predict_on_batch({"image": images.astype("float32"), "proposals": regions})
         return {key: np.asarray(value) for key, value in found.items()}

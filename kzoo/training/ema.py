@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -59,7 +60,7 @@ def gather_statistics(model: keras.Model, images: Iterable) -> None:
         for number, batch in enumerate(images):
             for norm in norms:
                 norm.momentum = number / (number + 1)  # the mean of all so far
-            model(ops.convert_to_tensor(batch), training=True)
+            model(keras.tree.map_structure(np.asarray, batch), training=True)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
