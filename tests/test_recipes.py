@@ -135,16 +135,9 @@ def test_deconvnet_learns_single_objects_first(mask_data, tmp_path):
     alone = module.CentredObjects(image[None], mask[None], (12, 24), 8, steps=1)
     assert {tuple(np.unique(one)) for one in alone[0][1]} <= {(0, 255), (2, 255), (0,)}
 
-    boxes = module.windows(40, 60)
-    seen = np.zeros((40, 60), int)
-    for x1, y1, x2, y2 in boxes.round().astype(int):
-        seen[y1:y2, x1:x2] += 1
-    assert (len(boxes), seen.min()) == (13, 2)  # every pixel in a window of either size
-
     command = f"--data {mask_data} --image-size 32 32 --width 0.03 --epochs 1 1 --batch-size 3 --background"
     result = module.main([*command.split(), "--output", str(tmp_path / "m.keras")])
     assert 0 < result["mIoU"] <= 1
-    assert 0 < result["mIoU_whole"] <= 1
 
 
 def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):

@@ -33,8 +33,8 @@ def from_masks(
         annotations: what a reader returned.
         image_size: (height, width) or one number; None leaves every image its own size, one image a batch, for
             measuring in pixels of the original images.
-        augment: False; True for "light"; a preset ("none", "light", "no_up", "street", "proposals", "dihedral",
-            "unet"), the name of an augmentation, or a list of them (see `kzoo.data.augment.masks`).
+        augment: False; True for "light"; a preset ("none", "light", "no_up", "street", "dihedral", "unet"), the name of
+            an augmentation, or a list of them (see `kzoo.data.augment.masks`).
         fit: "stretch" resizes to `image_size`, masks to the nearest pixel; "crop" keeps the scale and takes a window,
             at random in training and else from the centre, mirrored where the image ends.
         weights: adds U-Net's boundary weights; cells are the connected regions of all classes but the first, or the

@@ -14,7 +14,7 @@ from kzoo.data.annotations import VOID
 from kzoo.data.augment.colour import photometric
 from kzoo.data.augment.elastic import elastic_deformation, mirrored
 from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
-from kzoo.data.augment.windows import jitter_window, part_window, show, whole
+from kzoo.data.augment.windows import jitter_window, show, whole
 from kzoo.messages import unknown_name
 
 # In the order of their application.
@@ -22,7 +22,6 @@ SYMMETRIES: dict[str, Callable] = {"rot90": rot90, "flip": flip, "vertical_flip"
 WINDOWS: dict[str, Callable] = {
     "jitter": jitter_window,  # zoom by up to 1.2 either way
     "scale": functools.partial(jitter_window, scale=1.0),  # by up to 2, for streets: near and far
-    "part": part_window,  # a third to all of either side, for networks that look at proposals
 }
 AUGMENTATIONS = (*SYMMETRIES, *WINDOWS, "elastic", "photometric")
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -30,7 +29,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "light": ("flip", "jitter", "photometric"),
     "no_up": ("rot90", "flip", "jitter", "photometric"),  # cells, aerial photographs
     "street": ("flip", "scale", "photometric"),
-    "proposals": ("flip", "part", "photometric"),  # DeconvNet
     "dihedral": ("rot90", "flip"),  # the eight turns and mirror images
     "unet": ("rot90", "flip", "elastic", "photometric"),  # section 3.1: rotations, deformations, grey values
 }

@@ -87,17 +87,6 @@ def jitter_window(
     return _within(window, x * (1.0 - width), y * (1.0 - height), width, height)
 
 
-def part_window(
-    window: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, least: float = 1 / 3, aspect: float = 0.1
-) -> tf.Tensor:
-    """A part of `least` to all of either side, at a random place: what a proposal shows of an image."""
-    side, stretch, x, y = tf.unstack(tf.random.stateless_uniform([4], seed))
-    side = least + (1.0 - least) * side
-    stretch = tf.exp((2.0 * stretch - 1.0) * math.log(1.0 + aspect) / 2.0)
-    width, height = tf.minimum(side * stretch, 1.0), tf.minimum(side / stretch, 1.0)
-    return _within(window, x * (1.0 - width), y * (1.0 - height), width, height)
-
-
 def edges_window(
     window: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, most: float = 0.2
 ) -> tf.Tensor:
