@@ -63,8 +63,9 @@ def float_scopes(operators: list[Operator]) -> list[str]:
     """Regular expressions for the operators that must stay float32.
 
     Those are: what no operator with weights feeds (before the network), what feeds no operator with weights (after it),
-    and anything under a layer named `postprocess`, for models that suppress boxes halfway (region proposals). The graph
-    decides, since the converter does not keep the names of the last operators.
+    anything under a layer named `postprocess`, for models that suppress boxes halfway (region proposals), and layers
+    whose names hold `unquantized`. The graph decides, since the converter does not keep the names of the last
+    operators.
     """
     after_weights: set[int] = set()
     before: list[Operator] = []
@@ -84,8 +85,9 @@ def float_scopes(operators: list[Operator]) -> list[str]:
 
     # A convolution may bear the name of an operation that the converter folded into it: it is quantized all the same.
     between = [op for op in operators if op.name not in WEIGHTED and "postprocess" in " ".join(op.output_names)]
+    asked = [op for op in operators if "unquantized" in " ".join(op.output_names)]
     # ai-edge-quantizer names an operator by its output tensors, each with a semicolon behind it.
-    scopes = {"".join(f"{name};" for name in operator.output_names) for operator in [*before, *between, *after]}
+    scopes = {"".join(f"{name};" for name in operator.output_names) for operator in [*before, *between, *asked, *after]}
     return [f"^{re.escape(scope)}$" for scope in sorted(scopes)]
 
 

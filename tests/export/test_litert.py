@@ -213,9 +213,24 @@ def test_only_what_lies_between_operators_with_weights_is_quantized():
         op("ADD", (2, 91), (3,), "residual"),
         op("NON_MAX_SUPPRESSION_V4", (3,), (4,), "rpn_postprocess/nms"),
         op("FULLY_CONNECTED", (4, 92), (5,), "postprocess/folded;head"),
-        op("RESHAPE", (5,), (6,), "StatefulPartitionedCall:0"),
+        op("CONV_2D", (5, 93), (6,), "boxes_unquantized"),
+        op("RESHAPE", (6,), (7,), "StatefulPartitionedCall:0"),
     ]
-    assert set(float_scopes(graph)) == {"^rescale;$", r"^rpn_postprocess/nms;$", r"^StatefulPartitionedCall:0;$"}
+    assert set(float_scopes(graph)) == {
+        "^rescale;$",
+        "^rpn_postprocess/nms;$",
+        "^boxes_unquantized;$",
+        "^StatefulPartitionedCall:0;$",
+    }
+
+
+def test_yolos_last_convolutions_stay_float_in_an_int8_file(tmp_path):
+    yolo = models.YOLO(2, image_size=64, backbone="tiny", grid=4)
+    images = np.random.default_rng(3).uniform(0, 255, (4, 64, 64, 3)).astype("float32")
+    file = export.litert(yolo, tmp_path / "yolo.tflite", quantization="int8", calibration=[(images, {})])
+    types = _types(file)["CONV_2D"]
+    assert types.count("FLOAT32") == 3  # classes, boxes, confidences
+    assert types.count("INT8") == len(types) - 3 > 3
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch):
