@@ -104,7 +104,7 @@ def _torchvision(a, images, boxes, labels) -> tuple[int, dict[str, Callable]]:
         box_batch_size_per_image=regions,
     )
     # The start of Fast R-CNN's paper, which kzoo has. With torchvision's own, inference took 174 ms an image in one run
-    # and 437 in another: it depends on how many untrained scores happen to pass the threshold of 0.05.
+    # and 437 in another, probably as more or fewer untrained scores passed the threshold of 0.05.
     predictor = model.roi_heads.box_predictor
     for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
         torch.nn.init.normal_(layer.weight, std=deviation)

@@ -303,6 +303,6 @@ def _output(hidden, grid: tuple[int, int], shape: tuple[int, ...], name: str):
     if len(hidden.shape) == 2:
         layer = layers.Dense(grid[0] * grid[1] * count, bias_initializer=bias, name=f"{name}_fc")
     else:
-        # Eight bits are too few for places and roots of sides: an int8 file keeps these few weights in float32.
+        # An int8 file keeps these few weights in float32: eight bits for what they say cost mAP (docs/results.md).
         layer = layers.Conv2D(count, 1, bias_initializer=bias, name=f"{name}_conv_unquantized")
     return layers.Reshape((*grid, *shape), dtype="float32", name=name)(layer(hidden))
