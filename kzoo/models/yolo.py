@@ -92,7 +92,7 @@ class YOLO(Detector):
         )
 
         # === Layers
-        last_stage = 5 if head == "connected" else _coarsest_stage(image_size, grid)
+        last_stage = 5 if head == "connected" else _coarsest_stage(backbone, image_size, width, grid)
         trunk = backbones.create(backbone, image_size, width, weights, frozen_stages, frozen_batch_norm, last_stage)
         lite = trunk.name.startswith("mobilenet")
 
@@ -258,17 +258,25 @@ def _connected(x, width: float, dropout: float, fast: bool):
     return layers.Dropout(dropout, name="head_dropout")(x)
 
 
-def _coarsest_stage(image_size: tuple[int, int], grid: tuple[int, int]) -> int:
-    """The last stage whose map has a position for each cell: later ones would be computed for nothing."""
-    fitting = [
-        k for k in range(1, 6) if all(math.ceil(s / 2**k) >= count for s, count in zip(image_size, grid, strict=True))
-    ]
+def _fine_enough(shape: tuple, grid: tuple[int, int]) -> bool:
+    """Whether a map has a position for each cell, or for four of five: it is enlarged then.
+
+    MobileNet leaves 9 x 9 positions of 300 pixels where others leave 10 x 10: for 10 x 10 cells its last stage, a little
+    enlarged, knows more about objects than the one before, reduced.
+    """
+    return all(5 * side >= 4 * count for side, count in zip(shape[1:3], grid, strict=True))
+
+
+def _coarsest_stage(backbone, image_size: tuple[int, int], width: float, grid: tuple[int, int]) -> int:
+    """The last stage whose map is fine enough: later ones would be computed for nothing."""
+    maps = backbones.create(backbone, image_size, width).output
+    fitting = [int(key[1:]) for key, x in maps.items() if _fine_enough(x.shape, grid)]
     return fitting[-1] if fitting else 5
 
 
 def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: bool):
     """Two 3x3 convolutions with batch norm on a map of one position a cell."""
-    fitting = [x for x in pyramid.values() if x.shape[1] >= grid[0] and x.shape[2] >= grid[1]]
+    fitting = [x for x in pyramid.values() if _fine_enough(x.shape, grid)]
     if not fitting:
         key, finest = next(iter(pyramid.items()))
         raise ValueError(

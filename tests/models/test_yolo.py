@@ -176,6 +176,23 @@ def test_mobilenets_get_separable_convolutions_and_a_light_head():
     assert model.count_params() < 500_000
 
 
+@pytest.mark.parametrize(
+    ("size", "grid", "stage"),
+    [
+        (300, 10, 5),  # MobileNet's last map has 9 x 9 positions of 300 pixels: enlarged
+        (300, 12, 4),
+        (300, 5, 5),
+        ((384, 512), (24, 32), 4),
+        ((384, 512), (12, 16), 5),
+    ],
+)
+def test_cells_look_at_the_coarsest_map_that_is_fine_enough(size, grid, stage):
+    model = YOLO(2, size, "mobilenet", width=0.25, grid=grid)
+    trunk = next(layer for layer in model.layers if layer.name == "mobilenet_backbone")
+    assert list(trunk.output) == [f"C{k}" for k in range(1, stage + 1)]
+    assert model.output["boxes"].shape[1:3] == model.grid
+
+
 def test_weights_of_the_classifier_fit_the_detector(tmp_path):
     trained = kzoo.backbones.create("yolo", (64, 64), width=0.05)
     (body,) = (layer for layer in trained.layers if isinstance(layer, keras.Model))
