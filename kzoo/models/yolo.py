@@ -261,8 +261,8 @@ def _connected(x, width: float, dropout: float, fast: bool):
 def _fine_enough(shape: tuple, grid: tuple[int, int]) -> bool:
     """Whether a map has a position for each cell, or for four of five: it is enlarged then.
 
-    MobileNet leaves 9 x 9 positions of 300 pixels where others leave 10 x 10: for 10 x 10 cells its last stage, a little
-    enlarged, knows more about objects than the one before, reduced.
+    MobileNet leaves 9 x 9 positions of 300 pixels where others leave 10 x 10: for 10 x 10 cells its last stage,
+    enlarged a little, knows more about objects than the one before, reduced.
     """
     return all(5 * side >= 4 * count for side, count in zip(shape[1:3], grid, strict=True))
 

@@ -34,5 +34,5 @@ def test_it_comes_back_from_its_config_and_takes_half_precision():
     out = ops.convert_to_numpy(again(np.ones((2, 6, 8, 3), "float16")))
     assert (out.shape, out.dtype) == ((2, 3, 4, 4), np.float16)
     assert np.isfinite(out).all()
-    # No empty batch: TensorFlow's oneDNN convolutions leave those the shape of their input, whatever the stride. They run
-    # where the processor has the type, so that half precision passed on some machines and failed on others.
+    # No empty batch: TensorFlow's oneDNN convolutions leave those the shape of their input, whatever the stride, and in
+    # half precision they run on some processors only.
