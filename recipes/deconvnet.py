@@ -3,11 +3,17 @@
     python recipes/deconvnet.py --data camvid --balance root
 
 A data set's name, or any folder of images and masks with splits to train on and to measure. The first stage shows
-windows around one region of a class, as large as 1.2 times the region, with all else void; the second stage whole
-images under augmentation, as the paper's shows proposals. Narrow by default, from scratch. The paper's network and
-training are --width 1 --image-size 224 224 --weights imagenet --batch-size 64 --learning-rate 0.01, with a rate that
-falls by ten where validation stalls; published on VOC2012 test: 69.6 mIoU. That was not run whole with kzoo;
-docs/results.md holds what was measured with the command above.
+windows around one region of a class, as large as 1.2 times the region, with all else void; it has no epochs unless
+--epochs gives it some. The second shows whole images under augmentation, as the paper's shows proposals. Narrow by
+default, from scratch: then the encoder learns before both stages, under the scores of an FCN-8s, and stays as it is in
+them. Through the decoder it learns little and unlearns much (docs/results.md); the paper starts it from VGG16's weights,
+and trains the whole:
+
+    python recipes/deconvnet.py --data path/to/VOC2012 --background --width 1 --image-size 224 224 --weights imagenet \\
+        --epochs 0 10 40 --batch-size 64 --learning-rate 0.01
+
+with a rate that falls by ten where validation stalls; published on VOC2012 test: 69.6 mIoU. That was not run with kzoo;
+docs/results.md holds what was measured with the first command.
 """
 
 import argparse
@@ -66,10 +72,10 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--weights", default=None, help="imagenet, or a file of VGG16 weights")
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--image-size", type=int, nargs=2, default=(288, 384), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--epochs", type=int, nargs=2, default=(3, 50), metavar=("OBJECTS", "VIEWS"))
+    parser.add_argument("--image-size", type=int, nargs=2, default=(192, 256), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--epochs", type=int, nargs=3, default=(30, 0, 35), metavar=("ENCODER", "OBJECTS", "VIEWS"))
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=0.1, help="of the two stages")
     parser.add_argument("--augment", default="street")
     parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
     parser.add_argument("--background", action="store_true", help="class 0 is what belongs to no object, as in VOC")
@@ -89,22 +95,29 @@ def main(arguments: list[str] | None = None) -> dict:
     images, masks = (np.concatenate(part) for part in zip(*batches, strict=True))
     weights = class_weights(options.balance, np.stack([sample.counts for sample in train.annotations.samples]))
 
-    model = kzoo.models.DeconvNet(
-        train.num_classes,
-        image_size=size,
-        width=options.width,
-        weights=options.weights,
-        loss="cross_entropy" if weights is None else "weighted_cross_entropy",
-        class_weights=weights,
-        class_names=train.class_names,
-    )
+    learned = {
+        "image_size": size,
+        "loss": "cross_entropy" if weights is None else "weighted_cross_entropy",
+        "class_weights": weights,
+        "class_names": train.class_names,
+    }
+    model = kzoo.models.DeconvNet(train.num_classes, width=options.width, weights=options.weights, **learned)
     steps = train.steps_per_epoch
+    encoder = encoder_of(model)
+    if options.epochs[0] > 0:
+        fcn = kzoo.models.FCN8s(train.num_classes, backbone=encoder, **learned)
+        rate = keras.optimizers.schedules.CosineDecay(1e-3, options.epochs[0] * steps, alpha=0.01)
+        fcn.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
+        fcn.fit(train, epochs=options.epochs[0], steps_per_epoch=steps, verbose=2, shuffle=False)
+        model.save(options.output)
+        encoder.trainable = False
     objects = CentredObjects(images, masks, size, options.batch_size, steps, options.background)
-    for data, epochs in zip((objects, train), options.epochs, strict=True):
-        if epochs == 0:
-            continue
-        model.compile(sgd(options.learning_rate, epochs * steps))
-        model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
+    for data, epochs in zip((objects, train), options.epochs[1:], strict=True):
+        if epochs > 0:
+            model.compile(sgd(options.learning_rate, epochs * steps))
+            model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
+    encoder.trainable = True
+    model.compile()  # whoever loads the file trains the whole of it
     model.save(options.output)
 
     result = kzoo.metrics.evaluate(model, test)
@@ -112,6 +125,14 @@ def main(arguments: list[str] | None = None) -> dict:
         print(f"{label:16s} IoU {measures['IoU']:.3f}")
     print(f"mIoU {result['mIoU']:.4f}, pixels {result['pixel_accuracy']:.4f}")
     return result
+
+
+def encoder_of(model: kzoo.models.DeconvNet) -> keras.Model:
+    """The encoder as a backbone that shares its layers with `model`."""
+    filled = model.get_layer("block1_conv1").input
+    maps = {f"C{block}": model.get_layer(f"block{block}_pool").output[0] for block in (3, 4, 5)}
+    images = keras.Input(filled.shape[1:])
+    return keras.Model(images, keras.Model(filled, maps)(model.get_layer("normalize")(images)))
 
 
 def sgd(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:

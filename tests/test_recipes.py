@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from made_data import masks, voc, write_array
 
+import kzoo
+
 pytest.importorskip("tensorflow", reason="recipes read data with TensorFlow")
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -135,7 +137,13 @@ def test_deconvnet_learns_single_objects_first(mask_data, tmp_path):
     alone = module.CentredObjects(image[None], mask[None], (12, 24), 8, steps=1)
     assert {tuple(np.unique(one)) for one in alone[0][1]} <= {(0, 255), (2, 255), (0,)}
 
-    command = f"--data {mask_data} --image-size 32 32 --width 0.03 --epochs 1 1 --batch-size 3 --background"
+    network = kzoo.models.DeconvNet(3, image_size=(40, 60), width=0.03)
+    encoder, variables = module.encoder_of(network), len(network.trainable_variables)
+    assert {key: tuple(x.shape[1:3]) for key, x in encoder.output.items()} == {"C3": (8, 8), "C4": (4, 4), "C5": (2, 2)}
+    encoder.trainable = False
+    assert len(network.trainable_variables) == variables - 4 * 13  # kernel, bias and batch norm of VGG16's convolutions
+
+    command = f"--data {mask_data} --image-size 40 40 --width 0.03 --epochs 1 1 1 --batch-size 3 --background"
     result = module.main([*command.split(), "--output", str(tmp_path / "m.keras")])
     assert 0 < result["mIoU"] <= 1
 

@@ -39,6 +39,7 @@ class DeconvNet(Segmenter):
         class_names: what the labels mean; carried into every exported file.
 
     At 224 pixels fc6 and fc7 have one cell: batch normalisation needs batches of two or more to learn anything there.
+    Trained whole from random weights it learns slowly and not far; `recipes/deconvnet.py` trains the encoder first.
 
     Outputs:
         (B, H, W, num_classes) logits, float32.
