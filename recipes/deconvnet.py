@@ -89,10 +89,7 @@ def main(arguments: list[str] | None = None) -> dict:
     size = tuple(options.image_size)
     common = {"image_size": size, "batch_size": options.batch_size, "limit": options.limit, "task": "segmentation"}
     train = kzoo.data.load(options.data, options.train_split, augment=options.augment, start_epoch=0, **common)
-    plain = kzoo.data.load(options.data, options.train_split, **common)
     test = kzoo.data.load(options.data, options.test_split, **common)
-    batches = [(np.asarray(images), np.asarray(targets["masks"])) for images, targets in plain]
-    images, masks = (np.concatenate(part) for part in zip(*batches, strict=True))
     weights = class_weights(options.balance, np.stack([sample.counts for sample in train.annotations.samples]))
 
     learned = {
@@ -109,13 +106,13 @@ def main(arguments: list[str] | None = None) -> dict:
         rate = keras.optimizers.schedules.CosineDecay(1e-3, options.epochs[0] * steps, alpha=0.01)
         fcn.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
         fcn.fit(train, epochs=options.epochs[0], steps_per_epoch=steps, verbose=2, shuffle=False)
-        model.save(options.output)
         encoder.trainable = False
-    objects = CentredObjects(images, masks, size, options.batch_size, steps, options.background)
-    for data, epochs in zip((objects, train), options.epochs[1:], strict=True):
-        if epochs > 0:
-            model.compile(sgd(options.learning_rate, epochs * steps))
-            model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
+    if options.epochs[1] > 0:
+        plain = kzoo.data.load(options.data, options.train_split, **common)
+        objects = centred_objects(plain, options.background)
+        learn(model, objects, options.epochs[1], steps, options.learning_rate)
+    if options.epochs[2] > 0:
+        learn(model, train, options.epochs[2], steps, options.learning_rate)
     encoder.trainable = True
     model.compile()  # whoever loads the file trains the whole of it
     model.save(options.output)
@@ -125,6 +122,18 @@ def main(arguments: list[str] | None = None) -> dict:
         print(f"{label:16s} IoU {measures['IoU']:.3f}")
     print(f"mIoU {result['mIoU']:.4f}, pixels {result['pixel_accuracy']:.4f}")
     return result
+
+
+def centred_objects(plain, background: bool) -> CentredObjects:
+    """Single objects of a split's images, all of which lie in memory from here on."""
+    batches = [(np.asarray(images), np.asarray(targets["masks"])) for images, targets in plain]
+    images, masks = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return CentredObjects(images, masks, plain.image_size, plain.batch_size, len(batches), background)
+
+
+def learn(model: keras.Model, data, epochs: int, steps: int, learning_rate: float) -> None:
+    model.compile(sgd(learning_rate, epochs * steps))
+    model.fit(data, epochs=epochs, steps_per_epoch=steps, verbose=2, shuffle=False)
 
 
 def encoder_of(model: kzoo.models.DeconvNet) -> keras.Model:
