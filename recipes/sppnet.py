@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> dict:
         class_names=train.class_names,
     )
     # Only the fully connected layers are fine-tuned (section 4.1).
-    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9) if options.optimizer == "sgd" else "adam")
+    paper = keras.optimizers.SGD(1e-3, momentum=0.9)
+    model.compile(paper if options.optimizer == "sgd" else keras.optimizers.Adam(5e-4))
     report = model.fit(train, epochs=options.epochs, folder=options.features, verbose=2)
     model.save(options.output)
     print(", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in report["seconds"].items()))
