@@ -181,6 +181,7 @@ def chart(results: list[dict], path: Path) -> Path:
         axis.bar(place + 0.2, [second(r) for r in results], 0.4, color=class_colour(5), label=other)
         axis.set_xticks(place, names, rotation=20)
         axis.set_title(title)
+        axis.margins(y=0.3)  # above the bars there is room for the legend
         axis.legend(fontsize=8)
     return write(made, path)
 
