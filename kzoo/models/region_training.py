@@ -139,9 +139,20 @@ def _set_svms(model: Any, store: FeatureStore, regions: list[dict]) -> None:
     objects = [store.image(i)[: len(one["labels"])] * scale for i, one in enumerate(regions)]
     labels = np.concatenate([one["labels"] for one in regions])
     objects = np.concatenate(objects)
-    images = ((store.image(i) * scale, one["overlap"] < BACKGROUND) for i, one in enumerate(regions))
+    images = _Negatives(store, scale, regions)
     weights, bias = support_vectors.train_svms([objects[labels == c] for c in range(model.num_classes)], images)
     model.get_layer("svm").set_weights([weights * scale, bias])
+
+
+class _Negatives:
+    """Of each image the scaled features of its regions, read from disk, and which are negatives of which class."""
+
+    def __init__(self, store: FeatureStore, scale: float, regions: list[dict]):
+        self._store, self._scale, self._regions = store, scale, regions
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for i, one in enumerate(self._regions):
+            yield self._store.image(i) * self._scale, one["overlap"] < BACKGROUND
 
 
 def _set_boxes(model: Any, near: FeatureStore, regions: list[dict]) -> None:

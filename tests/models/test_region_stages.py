@@ -73,7 +73,7 @@ def made_features(seed=0):
 @pytest.mark.parametrize("retrain_after", [50, 2000])
 def test_mined_svms_find_what_svms_on_all_negatives_find(retrain_after):
     positives, images = made_features()
-    weights, bias = support_vectors.train_svms(positives, iter(images), retrain_after)
+    weights, bias = support_vectors.train_svms(positives, images, retrain_after)
     assert weights.shape == (2, 2)
     negatives = np.concatenate([features for features, _ in images])
     for c in range(2):
@@ -88,17 +88,45 @@ def test_mined_svms_find_what_svms_on_all_negatives_find(retrain_after):
 def test_only_hard_negatives_stay_and_easy_ones_are_forgotten():
     positives, images = made_features()
     svm = support_vectors.HardNegativeSVM(positives[0] * 10, retrain_after=100)
-    svm.mine(images[0][0] * 10)
-    assert len(svm.negatives) == 60  # no score yet: every one is hard
-    svm.mine(images[1][0] * 10)
+    assert svm.mine(images[0][0] * 10, np.arange(60)) == 60  # no score yet: every one is hard
+    assert svm.mine(images[0][0] * 10, np.arange(60)) == 0  # seen before
+    svm.mine(images[1][0] * 10, np.arange(60, 120))
     assert (svm.scores(svm.negatives) >= -1.2).all()
     kept = len(svm.negatives)
     assert kept < 120
     far = np.full((5, 2), -100.0)
-    svm.mine(far)
+    svm.mine(far, np.arange(120, 125))
     assert len(svm.negatives) == kept
-    svm.mine(np.full((3, 2), 28.0))
-    assert len(svm.negatives) == kept + 3
+    svm.mine(np.full((3, 2), 28.0), np.arange(125, 128))
+    assert len(svm.negatives) == len(svm.names) == kept + 3
+
+
+def test_passes_go_on_until_nothing_forgotten_is_hard_again(monkeypatch):
+    """Images of one kind after another: after one pass the SVM knows the last kinds best."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 20 / np.sqrt(10), (6, 10))
+    common = rng.normal(0, 1, 10)
+    common *= 15 / np.linalg.norm(common)
+    positives = common + centres[0] + rng.normal(0, 3, (100, 10))
+    images = [(common + centres[1 + i // 8] + rng.normal(0, 3, (60, 10)), np.ones((60, 1), bool)) for i in range(40)]
+    negatives = np.concatenate([features for features, _ in images])
+
+    def objective(weights, bias):
+        hinge = 2 * np.maximum(0, 1 - positives @ weights - bias).sum()
+        hinge += np.maximum(0, 1 + negatives @ weights + bias).sum()
+        return (weights @ weights + (bias / 10) ** 2) / 2 + 1e-3 * hinge
+
+    def mined():
+        weights, bias = support_vectors.train_svms([positives], images, retrain_after=50)
+        return objective(weights[:, 0], bias[0])
+
+    whole = svm.LinearSVC(
+        C=1e-3, class_weight={1: 2}, intercept_scaling=10, loss="hinge", dual=True, max_iter=100_000, random_state=0
+    ).fit(np.concatenate([positives, negatives]), np.r_[np.ones(100), -np.ones(len(negatives))])
+    lowest = objective(whole.coef_[0], whole.intercept_[0])
+    assert mined() < 1.01 * lowest
+    monkeypatch.setattr(support_vectors, "PASSES", 1)
+    assert mined() > 1.5 * lowest
 
 
 def test_a_class_without_objects_says_no_and_ignored_regions_have_no_say():
