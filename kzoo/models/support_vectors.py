@@ -53,16 +53,17 @@ class HardNegativeSVM:
         """
         if len(self._positives) == 0 or len(negatives) == 0:
             return 0
-        hard = ~np.isin(names, self.names)
-        if self._trained:  # before, there is no score, and every negative is a hard one
-            hard &= self.scores(negatives) > HARD
-        self.negatives = np.concatenate([self.negatives, negatives[hard]])
-        self.names = np.concatenate([self.names, names[hard]])
-        added = int(hard.sum())
-        self._added += added
+        # Before the first training there is no score, and every negative is a hard one.
+        hard = np.flatnonzero(self.scores(negatives) > HARD) if self._trained else np.arange(len(negatives))
+        new = hard[~np.isin(names[hard], self.names)]
+        if len(new) == 0:
+            return 0  # the usual case, and what is kept is large to copy
+        self.negatives = np.concatenate([self.negatives, negatives[new]])
+        self.names = np.concatenate([self.names, names[new]])
+        self._added += len(new)
         if self._added >= self._retrain_after:
             self.train()
-        return added
+        return len(new)
 
     def train(self) -> None:
         """Trains on the positives and the negatives kept, then forgets the easy ones; not if none was added since."""
