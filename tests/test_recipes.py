@@ -195,6 +195,22 @@ def test_unet_isbi_turns_each_view_back_before_the_mean(monkeypatch):
         np.testing.assert_allclose(cells, images[..., 0] / 255, atol=1e-6)
 
 
+def test_unet_isbi_moves_maps_by_fractions_of_a_pixel():
+    module = recipe("unet_isbi")
+    ramp = np.arange(5.0)[None, :, None] * 10 + np.arange(4.0)
+    np.testing.assert_allclose(module.moved(ramp, (0, 0)), ramp)
+    np.testing.assert_allclose(module.moved(ramp, (-1, 0))[:, :-1], ramp[:, 1:])  # up
+    np.testing.assert_allclose(module.moved(ramp, (0.25, -0.5))[:, 1:, :-1], ramp[:, 1:, :-1] - 2.5 + 0.5)
+    np.testing.assert_allclose(module.moved(ramp, (0.25, -0.5))[:, 0, 0], 0.5)  # the border's row goes on
+
+
+def test_unet_isbi_finds_where_the_labels_lie():
+    module = recipe("unet_isbi")
+    cells = np.clip(np.random.default_rng(0).normal(0.5, 0.2, (2, 40, 40)), 0, 1)
+    masks = (module.moved(cells, (-0.5, 0.25)) > 0.4).astype(int)
+    assert module.best_pixels(masks, cells) == ((-0.5, 0.25), 0.4)
+
+
 def test_unet_isbi_scores_cells_by_hand():
     mask = np.ones((1, 4, 9), int)
     mask[:, :, 4] = 0
