@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--image-size", type=int, nargs=2, default=(384, 384), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=None, help="3e-4 with weights, else 1e-3")
     parser.add_argument("--augment", default="light", help="light; no_up for images without an up, as of cells")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--output", default="ssd_mobilenet")
@@ -43,10 +43,11 @@ def main(arguments: list[str] | None = None) -> dict:
         iou_threshold=0.5,
         class_names=train.class_names,
     )
+    peak = options.learning_rate or (3e-4 if options.weights else 1e-3)
     steps = options.epochs * train.steps_per_epoch
     warmup = min(3 * train.steps_per_epoch, steps // 4)
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup
+        0.0, steps - warmup, alpha=0.01, warmup_target=peak, warmup_steps=warmup
     )
     model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0))
     model.fit(train, epochs=options.epochs, verbose=2, shuffle=False)
