@@ -34,7 +34,7 @@ from kzoo.data.readers import read
 from kzoo.morphology import connected_components, grow_regions
 
 CELL_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-PIXEL_THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
+PIXEL_THRESHOLDS = tuple(n / 40 for n in range(1, 25))
 OFFSETS = tuple(itertools.product((-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1), repeat=2))  # (down, right), pixels
 TEST_SLICES = 6
 SYMMETRIES = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
