@@ -75,14 +75,9 @@ def cell_scores(masks: np.ndarray, cells: np.ndarray, threshold: float, warping:
 
 def moved(cells: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
     """Maps (N, H, W) moved down and right by fractions of a pixel, bilinearly; beyond the border its pixels go on."""
-    for axis, distance in zip((1, 2), offset, strict=True):
-        last = cells.shape[axis] - 1
-        places = np.clip(np.arange(last + 1) - distance, 0, last)
-        before = np.floor(places).astype(int)
-        share = (places - before).reshape((-1, 1) if axis == 1 else -1)
-        after = np.take(cells, np.minimum(before + 1, last), axis)
-        cells = np.take(cells, before, axis) * (1 - share) + after * share
-    return cells
+    maps, rows, columns = (np.arange(side, dtype="float32") for side in cells.shape)
+    places = np.stack(np.meshgrid(maps, rows - offset[0], columns - offset[1], indexing="ij"))
+    return np.asarray(keras.ops.image.map_coordinates(cells, places, order=1, fill_mode="nearest"))
 
 
 def best_pixels(masks: np.ndarray, cells: np.ndarray) -> tuple[tuple[float, float], float]:
