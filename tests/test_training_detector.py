@@ -94,6 +94,9 @@ def test_a_fraction_holds_out_images_that_are_not_trained_on(shared_data):
     assert names[0] == names[3]
     assert len(names[1]) == round(0.25 * len(names[2]))
     assert none is None
+    few, val_part = read_named(TrainConfig(data=data, val_split=0.25, limit=8))
+    assert [sample.name for sample in few.samples] == [sample.name for sample in train_part.samples[:8]]
+    assert {sample.name for sample in val_part.samples} == names[1]
 
 
 def test_an_unknown_model_is_answered_before_a_folder_is_made(tmp_path):
@@ -103,9 +106,8 @@ def test_an_unknown_model_is_answered_before_a_folder_is_made(tmp_path):
     assert "ssd" in kzoo.models.names()
 
 
-def test_a_model_that_needs_proposals_names_its_recipe():
-    for name in ("rcnn", "sppnet", "fast_rcnn"):
+def test_a_model_that_trains_in_stages_names_its_recipe():
+    for name in ("rcnn", "sppnet"):
         with pytest.raises(ValueError, match=f"recipes/{name}.py"):
             train(name, "digits")
-    assert not kzoo.models.takes_proposals("faster_rcnn")
-    assert not kzoo.models.takes_proposals("unet")
+    assert [name for name in kzoo.models.names() if kzoo.models.trains_in_stages(name)] == ["rcnn", "sppnet"]

@@ -23,7 +23,7 @@ def load_data(
     Masks keep the size of their images: a segmenter's labels are compared there.
 
     Args:
-        options: of reading masks, as `void`.
+        options: of reading masks, as `void`; of a detector that takes them, `proposals`.
 
     Raises:
         ValueError: if data and detector have no class in common, and what `kzoo.data.load` raises.
@@ -31,6 +31,9 @@ def load_data(
     segments = hasattr(detector, "segment")
     with console.quiet_native():
         from kzoo.data import load
+        from kzoo.training.sources import proposal_options
+
+        options = (options or {}) | proposal_options(options or {}, getattr(detector, "model", detector))
 
         dataset = load(
             data,
@@ -40,7 +43,7 @@ def load_data(
             class_names=detector.class_names,
             limit=limit,
             task="segmentation" if segments else "detection",
-            **(options or {}),
+            **options,
         )
     if segments:
         return dataset
@@ -106,12 +109,11 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
     with console.quiet_native():
         from kzoo import report, visualize
         from kzoo.report import files
+        from kzoo.training.sources import batch_options, proposal_options
 
         report.summarize(folder, model, config.model)
         visualize.training_curves(folder / files.RESULTS, folder / files.PICTURES["curves"])
         if train is not None:
-            from kzoo.training.sources import batch_options
-
             report.of(model).draw_data(folder, train, model)
             shown = batches(
                 train,
@@ -125,7 +127,8 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
             report.of(model).draw_batch(folder, shown)
     evaluation = None
     if validation is not None:
-        evaluation = score(folder, detector, batches(validation, model, measured=True), config.data)
+        measured = batches(validation, model, measured=True, **proposal_options(config.data_options, model))
+        evaluation = score(folder, detector, measured, config.data)
         if show:
             print_scores(evaluation)
     path = write_report(folder)

@@ -21,7 +21,8 @@ def evaluate(
         bool, typer.Option("--cells", help="Also the measures of cells: Rand F-score, warping error, SEG.")
     ] = False,
     data_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of reading masks, as void=11; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of masks, as void=11; of fast_rcnn, as proposals=quality."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")] = None,

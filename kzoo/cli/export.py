@@ -86,7 +86,8 @@ def benchmark(
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Score on this data set, too.")] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
     data_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of reading masks, as void=11; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of masks, as void=11; of fast_rcnn, as proposals=quality."),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed calls; the median counts.")] = 20,
     limit: Annotated[int | None, typer.Option(min=1, help="Score on so many images only.")] = None,

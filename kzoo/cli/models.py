@@ -55,8 +55,8 @@ def models(
     )
     console.say(
         "rcnn and sppnet are counted for one region, fast_rcnn and faster_rcnn without what they compute for each "
-        "region. Only faster_rcnn finds its regions itself; for the others `kzoo proposals` does, and recipes/ trains "
-        "them."
+        "region. Only faster_rcnn finds its regions itself; the others take those of selective search (`kzoo "
+        "proposals`). recipes/ trains rcnn and sppnet, `kzoo train` all the rest."
     )
     if json is not None:
         console.say(f"written: {files.write_json(json, rows)}")

@@ -69,10 +69,10 @@ def data_of(path: Path, data: str | None) -> str:
 
 
 def reading_options(path: Path, data: str | None, given: list[str] | None = None) -> dict[str, Any]:
-    """How masks are to be read: as the run did, on its own data, and as `--data-option` says."""
+    """How data are to be read: as the run did, on its own data, and as `--data-option` says."""
     own = config(path)
     options = own.get("data_options") or {} if data is None or data == own.get("data") else {}
-    options = {key: value for key, value in options.items() if key in ("instances", "values", "void")}
+    options = {key: value for key, value in options.items() if key in ("instances", "proposals", "values", "void")}
     return options | data_options(given)
 
 

@@ -72,7 +72,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Of masks: void=11, values=\\[0,255], instances=true, fit=crop, weights=true; may be repeated.",
+            help="Of masks: void=11, values=\\[0,255], instances=true, fit=crop, weights=true; of fast_rcnn: "
+            "proposals=fast, quality or a file; may be repeated.",
             rich_help_panel=_MODEL,
         ),
     ] = None,

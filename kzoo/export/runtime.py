@@ -38,7 +38,10 @@ def load(path: str | Path, threads: int | None = None):
         >>> found = detector.detect(kzoo.images.read_image("street.jpg")[None])
     """
     file = _open(Path(path), threads)
-    return FileDetector(file) if set(DETECTIONS) <= file.shapes.keys() else FileSegmenter(file)
+    if not set(DETECTIONS) <= file.shapes.keys():
+        return FileSegmenter(file)
+    extra = getattr(getattr(file, "model", None), "extra_targets", ())
+    return (FileDetectorOfProposals if "proposals" in extra else FileDetector)(file)
 
 
 def _open(path: Path, threads: int | None):
@@ -88,6 +91,14 @@ class FileDetector(FileModel):
         """Finds objects; see `load` for what goes in and comes out."""
         most = self.file.shapes["boxes"][1] or 0
         return detect_any_size(images, self.image_size, self.file.run, most, self.file.batch_size)
+
+
+class FileDetectorOfProposals(FileDetector):
+    """Fast R-CNN's .keras file, whose detections are among proposals: those given, or selective search's."""
+
+    def detect(self, images, proposals=None) -> dict[str, np.ndarray]:
+        """Finds objects; `proposals` (B, P, 4) xyxy pixels of the images given, which then have one size."""
+        return super().detect(images) if proposals is None else self.model.detect(images, proposals)
 
 
 class FileSegmenter(FileModel):

@@ -14,6 +14,7 @@ from kzoo.models.faster_rcnn import FasterRCNN
 from kzoo.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from kzoo.models.localizer import Localizer
 from kzoo.models.rcnn import RCNN
+from kzoo.models.region_svm import RegionSVM
 from kzoo.models.retinanet import RetinaNet
 from kzoo.models.segmenter import Segmenter
 from kzoo.models.sppnet import SPPNet
@@ -131,10 +132,9 @@ def load(path: str | Path) -> Detector | Segmenter:
     return model
 
 
-def takes_proposals(name: str) -> bool:
-    """Does the model look at regions that come from outside, as R-CNN, SPP-net and Fast R-CNN do?"""
-    detect = getattr(_class_of(name), "detect", None)
-    return detect is not None and "proposals" in inspect.signature(detect).parameters
+def trains_in_stages(name: str) -> bool:
+    """Is it R-CNN or SPP-net: a network, then SVMs and box regression, each trained for itself?"""
+    return issubclass(_class_of(name), RegionSVM)
 
 
 def _class_of(name: str) -> type:
@@ -183,6 +183,5 @@ __all__ = [
     "info",
     "load",
     "names",
-    "takes_proposals",
     "task",
 ]

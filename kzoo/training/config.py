@@ -14,13 +14,15 @@ from kzoo.training.balance import BALANCES
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
-DATA_OPTIONS = ("fit", "instances", "values", "void", "weights")
+DATA_OPTIONS = ("fit", "instances", "proposals", "values", "void", "weights")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # Peak learning rates where none is given: SSD's own for SGD (section 3), the usual for Adam. Weights that start from a
 # trained network want a gentler hand than random ones.
 _PEAK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-3}
 _PEAK_FINE_TUNING = {"adam": 5e-4, "adamw": 5e-4, "sgd": 1e-3}
+# A trained backbone that learns through fully connected layers forgets, while those know nothing (docs/results.md).
+_PEAK_THROUGH_CONNECTED = {"adam": 1e-4, "adamw": 1e-4, "sgd": 1e-3}
 
 
 @dataclass
@@ -58,7 +60,8 @@ class TrainConfig:
             over its own (Eigen and Fergus, ICCV 2015, as SegNet takes it), counted in the training masks; "root": by
             the square root of that; or "none".
         data_options: of masks: `values`, `void`, `instances` (see `kzoo.data.readers.masks.read`), `weights` (U-Net's
-            boundary weights) and `fit`, "stretch" or "crop"; by default networks that tile large images crop.
+            boundary weights) and `fit`, "stretch" or "crop"; by default networks that tile large images crop. Of
+            "fast_rcnn": `proposals`, "fast" (the default) or "quality" for selective search, or a file of them.
         tensorboard: write TensorBoard logs into the run folder.
         xla: "auto" compiles where an accelerator is present (on the CPU it trains several times slower), True or False.
         model_options: further arguments of the model's constructor, as {"frozen_stages": 2}.
@@ -148,7 +151,9 @@ class TrainConfig:
         """The learning rate after warm-up."""
         if self.learning_rate is not None:
             return float(self.learning_rate)
-        return (_PEAK if self.weights is None else _PEAK_FINE_TUNING)[self.optimizer]
+        if self.weights is None:
+            return _PEAK[self.optimizer]
+        return (_PEAK_THROUGH_CONNECTED if self.model == "fast_rcnn" else _PEAK_FINE_TUNING)[self.optimizer]
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrainConfig":

@@ -109,8 +109,8 @@ def _require_targets(network: keras.Model, source: Source) -> None:
     for key in getattr(network, "extra_targets", ()):
         if key not in spec[1]:
             raise ValueError(
-                f"{network.name} trains on {key}, and the data has none: run recipes/fast_rcnn.py, give "
-                f'kzoo.training.train a kzoo.data.load(..., {key}="fast"), or take faster_rcnn, which needs none.'
+                f'{network.name} trains on {key}, and the data has none: load it by kzoo.data.load(..., {key}="fast"), '
+                "or take faster_rcnn, which needs none."
             )
 
 
@@ -191,13 +191,13 @@ def _fit(
 
 
 def _trains_here(model: str) -> None:
-    """Raises for models whose data carry proposals, or whose training is no single `fit`."""
+    """Raises for R-CNN and SPP-net, whose stages are no single `fit`."""
     import kzoo.models
 
-    if model in kzoo.models.names() and kzoo.models.takes_proposals(model):
+    if model in kzoo.models.names() and kzoo.models.trains_in_stages(model):
         raise ValueError(
-            f"{model} needs proposals beside the images, and has a script of its own: "
-            f"python recipes/{model}.py --data DATA (or take faster_rcnn, which proposes regions itself)."
+            f"{model} trains in stages (network, SVMs, box regression) and has a script of its own: python "
+            f"recipes/{model}.py --data DATA. Or take fast_rcnn, which learns the same in one network."
         )
 
 

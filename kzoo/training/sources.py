@@ -1,7 +1,7 @@
 """What a training feeds on: a named data set, a function that opens one at an epoch, or a data set made in Python."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -114,7 +114,6 @@ class Feed:
                 shuffle=True,
                 seed=config.seed,
                 start_epoch=epoch,
-                limit=config.limit,
                 **options,
             )
 
@@ -128,29 +127,43 @@ class Feed:
 
 
 def batch_options(config: TrainConfig, network: Any) -> dict[str, Any]:
-    """How a segmenter's images are brought to its size; nothing for detectors."""
+    """How a segmenter's images are brought to its size; of detectors, the proposals of one that takes them."""
     if not hasattr(network, "segment"):
-        return {}
+        return proposal_options(config.data_options, network)
     fit = "stretch" if getattr(network, "tile_size", None) is None else "crop"
     return {"fit": fit} | {key: value for key, value in config.data_options.items() if key in ("fit", "weights")}
 
 
+def proposal_options(data_options: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    """Which proposals `kzoo.data.load` is to bring: selective search's, unless others are named; {} without need.
+
+    Raises:
+        ValueError: if proposals are named for a network that does not take any.
+    """
+    if "proposals" not in getattr(network, "extra_targets", ()):
+        if "proposals" in data_options:
+            raise ValueError(f"{network.name} takes no proposals: leave the data option proposals out.")
+        return {}
+    return {"proposals": data_options.get("proposals", "fast"), "max_proposals": network.max_proposals}
+
+
 def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
-    """The annotations to train on and to validate on (None where `val_split` is None).
+    """The annotations to train on, at most `limit` images, and to validate on (None where `val_split` is None).
 
     Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones.
     """
+    from kzoo.data.batches import first
     from kzoo.data.readers import MASK_OPTIONS, read
 
     task = task or task_of(config)
     options = {key: value for key, value in config.data_options.items() if key in MASK_OPTIONS}
     train = read(config.data, split=config.split, task=task, **options)
     if config.val_split is None:
-        return train, None
+        return first(train, config.limit), None
     if isinstance(config.val_split, str):
+        kept, names = first(train, config.limit), train.class_names
         try:
-            names = train.class_names
-            return train, read(config.data, split=config.val_split, class_names=names, task=task, **options)
+            return kept, read(config.data, split=config.val_split, class_names=names, task=task, **options)
         except ValueError as error:
             raise ValueError(
                 f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
@@ -162,7 +175,8 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
         raise ValueError(f"val_split={config.val_split} of {count} images leaves none to train on.")
     order = np.random.default_rng(config.seed).permutation(count)
     parts = [sorted(order[held_out:]), sorted(order[:held_out])]
-    return tuple(replace(train, samples=[train.samples[i] for i in part]) for part in parts)
+    kept, held_out = (replace(train, samples=[train.samples[i] for i in part]) for part in parts)
+    return first(kept, config.limit), held_out
 
 
 def steps_of(dataset: Any) -> int:
