@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from kzoo.images import read_image
 from kzoo.proposals.selective_search import MAX_PROPOSALS, selective_search
 
+SECONDS = 60  # between lines of progress where there is no terminal for a bar
 VERSION = 1  # of what `selective_search` finds: older entries of the cache do not count
 
 
@@ -41,7 +43,8 @@ def search_images(
         mode, max_proposals, settings: of `selective_search`; a smaller `max_proposals` is served from the same entry.
         folder: of the cache; None for `cache_folder()`.
         workers: searches at once; None for one a core.
-        progress: told the number of images done and their total; None draws a bar where standard error is a terminal.
+        progress: told the number of images done and their total; None draws a bar where standard error is a terminal,
+            and else writes a line a minute.
 
     Returns:
         a list of (P, 4) float32 xyxy pixels, best first, one an image.
@@ -106,10 +109,11 @@ def _write(path: Path, boxes: np.ndarray) -> None:
 
 
 class _Bar:
-    """Tells `progress`, or draws a bar on standard error where that is a terminal and no `progress` was given."""
+    """Tells `progress`, or without one draws a bar on standard error, or lines where that is no terminal."""
 
     def __init__(self, text: str, total: int, progress: Callable[[int, int], None] | None):
-        self._progress, self._bar = progress, None
+        self._text, self._progress, self._bar = text, progress, None
+        self._told = time.monotonic()
         if progress is None and total and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
@@ -127,6 +131,9 @@ class _Bar:
             self._progress(done, total)
         elif self._bar is not None:
             self._bar.update(self._task, completed=done)
+        elif time.monotonic() - self._told >= SECONDS:
+            print(f"{self._text}: {done} of {total} images", file=sys.stderr, flush=True)
+            self._told = time.monotonic()
 
     def __exit__(self, *_) -> None:
         if self._bar is not None:

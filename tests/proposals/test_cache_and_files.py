@@ -58,6 +58,18 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path, searched):
     assert not list((tmp_path / "kept").rglob(".*"))  # no half-written file
 
 
+def test_a_long_search_says_how_far_it_is_where_there_is_no_terminal(tmp_path, searched, monkeypatch, capsys):
+    paths = images(tmp_path, [10, 20, 30])
+    search_images(paths[:1], folder=tmp_path / "kept")
+    assert capsys.readouterr().err == ""  # it took no minute
+    monkeypatch.setattr(cache, "SECONDS", 0)
+    search_images(paths[1:], folder=tmp_path / "kept")
+    assert capsys.readouterr().err.splitlines() == [
+        "selective search, fast: 1 of 2 images",
+        "selective search, fast: 2 of 2 images",
+    ]
+
+
 def test_a_damaged_entry_is_searched_again(tmp_path, searched):
     paths = images(tmp_path, [10])
     (first,) = search_images(paths, folder=tmp_path)
