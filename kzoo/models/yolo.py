@@ -82,7 +82,10 @@ class YOLO(Detector):
         grid = tuple(math.ceil(side / CELL) for side in image_size) if grid is None else grid
         grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
         if boxes_per_cell < 1 or len(grid) != 2 or min(grid) < 1:
-            raise ValueError(f"grid and boxes_per_cell must be at least 1. Received: {grid} and {boxes_per_cell}.")
+            raise ValueError(
+                "grid must be one number or (rows, columns), and boxes_per_cell one number, all of them at least 1. "
+                f"Received: {grid} and {boxes_per_cell}."
+            )
         paper = backbone in ("yolo", "fast_yolo")
         head = ("connected" if paper else "convolutional") if head is None else head
         if head not in HEADS:
