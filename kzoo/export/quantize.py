@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kzoo.export.bias_correction import ChannelMeans, correct
 from kzoo.export.flatbuffer import Operator, read_operators
 from kzoo.messages import missing_package
 
@@ -52,11 +53,12 @@ def quantize(flatbuffer: bytes, kind: str, samples: Iterable[np.ndarray] = ()) -
     for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         recipe.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
 
-    ranges = _calibrate(flatbuffer, recipe, samples) if kind == "int8" else None
+    ranges, means = _calibrate(flatbuffer, recipe, samples) if kind == "int8" else (None, {})
     with _quiet():
         worker = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
         result = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+    quantized = bytes(result.quantized_model)
+    return correct(quantized, flatbuffer, means) if kind == "int8" else quantized
 
 
 def float_scopes(operators: list[Operator]) -> list[str]:
@@ -91,8 +93,8 @@ def float_scopes(operators: list[Operator]) -> list[str]:
     return [f"^{re.escape(scope)}$" for scope in sorted(scopes)]
 
 
-def _calibrate(flatbuffer: bytes, recipe, samples: Iterable[np.ndarray]) -> dict:
-    """The smallest and largest value of each activation over all samples.
+def _calibrate(flatbuffer: bytes, recipe, samples: Iterable[np.ndarray]) -> tuple[dict, dict]:
+    """The smallest and largest value of each activation over all samples, and the means of their channels.
 
     The quantizer's default, a moving average of them, clips the rare large logits: those of the objects.
     """
@@ -101,11 +103,13 @@ def _calibrate(flatbuffer: bytes, recipe, samples: Iterable[np.ndarray]) -> dict
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     ((signature, ends),) = Interpreter(model_content=flatbuffer).get_signature_list().items()
+    means = ChannelMeans(flatbuffer)
     with _quiet():
         calibrator = Calibrator(memoryview(flatbuffer), num_threads=2, qsv_update_func=min_max_update)
         for sample in samples:  # one by one, since the calibrator would hold all images of a list in memory
             calibrator.calibrate({signature: [{ends["inputs"][0]: sample}]}, recipe)
-    return calibrator.get_model_qsvs()
+            means.add(sample)
+    return calibrator.get_model_qsvs(), means.result()
 
 
 @contextlib.contextmanager
@@ -117,4 +121,5 @@ def _quiet():
         contextlib.redirect_stdout(io.StringIO()),
     ):
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)  # of biases that do not fit, which `correct` sets right
         yield

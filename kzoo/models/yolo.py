@@ -296,7 +296,8 @@ def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: boo
     if tuple(x.shape[1:3]) != grid:
         x = ops.image.resize(x, grid, interpolation="bilinear")
     for number in (1, 2):
-        x = _norm_conv(x, filters, 1, lite, f"head_conv{number}")
+        # Separable ones are small enough to stay float32 in an int8 file (docs/results.md).
+        x = _norm_conv(x, filters, 1, lite, f"head_conv{number}" + ("_unquantized" if lite else ""))
     return x
 
 

@@ -233,6 +233,16 @@ def test_yolos_last_convolutions_stay_float_in_an_int8_file(tmp_path):
     assert types.count("INT8") == len(types) - 3 > 3
 
 
+def test_yolos_separable_convolutions_stay_float_too(tmp_path):
+    yolo = models.YOLO(2, image_size=64, backbone="mobilenet", width=0.25, grid=4)
+    images = np.random.default_rng(3).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    file = export.litert(yolo, tmp_path / "yolo.tflite", quantization="int8", calibration=[(images, {})])
+    types = _types(file)
+    assert types["CONV_2D"].count("FLOAT32") == 5  # the last three, and two pointwise ones
+    assert types["DEPTHWISE_CONV_2D"].count("FLOAT32") == 2
+    assert types["DEPTHWISE_CONV_2D"].count("INT8") > 10
+
+
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path, monkeypatch):
     file = tmp_path / "a.tflite"
     file.write_bytes(b"old")
