@@ -60,7 +60,7 @@ def correct(quantized: bytes, flatbuffer: bytes, means: Mapping[int, np.ndarray]
         means: of `ChannelMeans`, which saw the float model.
 
     Returns:
-        `quantized` with other biases. Transposed convolutions keep theirs.
+        `quantized` with other biases.
     """
     result = bytearray(quantized)
     originals = {one.output_name: one for one in read_weighted(flatbuffer)}
@@ -72,7 +72,7 @@ def correct(quantized: bytes, flatbuffer: bytes, means: Mapping[int, np.ndarray]
         _make_room(rounded, np.abs(original.bias) / (input_scale * ROOM))
     for (rounded, original), input_scale in zip(pairs, input_scales, strict=True):
         error = _per_channel(rounded, rounded.scales) * rounded.weights - original.weights
-        shift = _mean_output(rounded.kind, error, means[original.source])
+        shift = _mean_output(rounded, error, means[original.source])
         rounded.bias_scales[:] = input_scale * rounded.scales
         rounded.bias[:] = np.rint((original.bias - shift) / rounded.bias_scales)
     return bytes(result)
@@ -94,8 +94,13 @@ def _per_channel(one: Weighted, values: np.ndarray) -> np.ndarray:
     return values if one.kind == "DEPTHWISE_CONV_2D" else values.reshape(-1, *[1] * (one.weights.ndim - 1))
 
 
-def _mean_output(kind: str, weights: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """(channels,) the mean of what weights make of an input of these means."""
-    if kind == "DEPTHWISE_CONV_2D":  # (1, h, w, channels): each input channel makes one or several of the output
+def _mean_output(one: Weighted, weights: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(channels,) the mean of what weights of this operator make of an input of these means."""
+    if one.kind == "DEPTHWISE_CONV_2D":  # each input channel makes one or several of the output
         return weights.sum(axis=(0, 1, 2)) * np.repeat(mean, weights.shape[-1] // len(mean))
-    return weights.reshape(len(weights), -1, len(mean)).sum(axis=1) @ mean  # (channels, h, w, inputs)
+    # A convolution in groups looks at a part of the inputs; a connected layer may look at maps of channels.
+    inputs = len(mean) if one.kind == "FULLY_CONNECTED" else weights.shape[-1]
+    groups = len(mean) // inputs
+    taps = weights.reshape(groups, len(weights) // groups, -1, inputs).sum(axis=2)
+    result = np.einsum("goi,gi->go", taps, mean.reshape(groups, inputs)).ravel()
+    return result * one.spread if one.kind == "TRANSPOSE_CONV" else result

@@ -9,6 +9,13 @@ import numpy as np
 
 CUSTOM_PREFIX = "custom:"
 FLEX_PREFIX = "Flex"
+# Where an operator with weights has its input, its weights and its bias.
+WEIGHTED = {
+    "CONV_2D": (0, 1, 2),
+    "DEPTHWISE_CONV_2D": (0, 1, 2),
+    "FULLY_CONNECTED": (0, 1, 2),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
 
 
 class Operator(NamedTuple):
@@ -44,9 +51,11 @@ class Weighted(NamedTuple):
     """An operator with constant weights and bias; its arrays are views into the file.
 
     Attributes:
-        kind: CONV_2D or FULLY_CONNECTED, of weights (channels, ..., inputs), or DEPTHWISE_CONV_2D, (1, h, w, channels).
+        kind: a key of `WEIGHTED`; weights are (channels, h, w, inputs), of FULLY_CONNECTED (channels, inputs), of
+            DEPTHWISE_CONV_2D (1, h, w, channels).
         output_name: of the tensor that it makes.
         source: the tensor that goes in.
+        spread: positions that go in over positions that come out.
         weights, bias: as they stand in the file.
         scales, bias_scales: (channels,) float32, of quantized weights and biases; empty for others.
     """
@@ -54,6 +63,7 @@ class Weighted(NamedTuple):
     kind: str
     output_name: str
     source: int
+    spread: float
     weights: np.ndarray
     bias: np.ndarray
     scales: np.ndarray
@@ -62,43 +72,30 @@ class Weighted(NamedTuple):
 
 def read_weighted(flatbuffer: bytes | bytearray) -> Iterator[Weighted]:
     """The convolutions and connected layers of the first subgraph; of a bytearray what is written to them is kept."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    dtypes = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
     model = _model(flatbuffer)
     names = _code_names(model)
     graph = model.Subgraphs(0)
-
-    def content(tensor) -> np.ndarray | None:
-        buffer, dtype = model.Buffers(tensor.Buffer()), dtypes.get(tensor.Type())
-        if dtype is None or (buffer.DataLength() == 0 and buffer.Offset() <= 1):
-            return None  # of another type, or made by the graph
-        # Large contents stand behind the tables of the file.
-        raw = (
-            buffer.DataAsNumpy()
-            if buffer.DataLength()
-            else np.frombuffer(flatbuffer, np.uint8, buffer.Size(), buffer.Offset())
-        )
-        return raw.view(dtype).reshape(tensor.ShapeAsNumpy())
-
-    def scales(tensor) -> np.ndarray:
-        quantization = tensor.Quantization()
-        count = 0 if quantization is None else quantization.ScaleLength()
-        return quantization.ScaleAsNumpy() if count else np.zeros(0, np.float32)
-
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
         kind = names[operator.OpcodeIndex()]
-        if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") or operator.InputsLength() < 3:
+        places = WEIGHTED.get(kind)
+        if places is None or operator.InputsLength() <= max(places) or operator.Inputs(max(places)) < 0:
+            continue  # no weights, or no bias
+        source, weights, bias = (graph.Tensors(operator.Inputs(place)) for place in places)
+        output = graph.Tensors(operator.Outputs(0))
+        arrays = [_content(flatbuffer, model, tensor) for tensor in (weights, bias)]
+        if any(array is None for array in arrays):
             continue
-        source, *constants = (operator.Inputs(j) for j in range(3))
-        if min(constants) < 0:
-            continue
-        weights, bias = (graph.Tensors(k) for k in constants)
-        output_name = graph.Tensors(operator.Outputs(0)).Name().decode("utf-8", "replace")
-        arrays = content(weights), content(bias)
-        if all(array is not None for array in arrays):
-            yield Weighted(kind, output_name, source, *arrays, scales(weights), scales(bias))
+        positions = [np.prod(tensor.ShapeAsNumpy()[:-1]) for tensor in (source, output)]
+        yield Weighted(
+            kind,
+            output.Name().decode("utf-8", "replace"),
+            operator.Inputs(places[0]),
+            float(positions[0] / positions[1]),
+            *arrays,
+            _scales(weights),
+            _scales(bias),
+        )
 
 
 def operators(file: str | Path | bytes) -> dict[str, int]:
@@ -146,3 +143,26 @@ def _code_names(model) -> list[str]:
         name = builtin[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         names.append(CUSTOM_PREFIX + (code.CustomCode() or b"?").decode() if name == "CUSTOM" else name)
     return names
+
+
+def _content(flatbuffer: bytes | bytearray, model, tensor) -> np.ndarray | None:
+    """What a constant tensor of float32, int8 or int32 holds; None for other tensors."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    dtypes = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
+    buffer, dtype = model.Buffers(tensor.Buffer()), dtypes.get(tensor.Type())
+    if dtype is None:
+        return None
+    if buffer.DataLength():
+        content = buffer.DataAsNumpy()
+    elif buffer.Offset() > 1:  # large ones stand behind the tables of the file
+        content = np.frombuffer(flatbuffer, np.uint8, buffer.Size(), buffer.Offset())
+    else:
+        return None
+    return content.view(dtype).reshape(tensor.ShapeAsNumpy())
+
+
+def _scales(tensor) -> np.ndarray:
+    quantization = tensor.Quantization()
+    known = quantization is not None and quantization.ScaleLength()
+    return quantization.ScaleAsNumpy() if known else np.zeros(0, np.float32)

@@ -15,10 +15,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from kzoo.export.bias_correction import ChannelMeans, correct
-from kzoo.export.flatbuffer import Operator, read_operators
+from kzoo.export.flatbuffer import WEIGHTED, Operator, read_operators
 from kzoo.messages import missing_package
-
-WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 
 
 def quantize(flatbuffer: bytes, kind: str, samples: Iterable[np.ndarray] = ()) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from kzoo.export.bias_correction import ChannelMeans, correct
-from kzoo.export.flatbuffer import read_weighted
+from kzoo.export.flatbuffer import WEIGHTED, read_weighted
 from kzoo.export.quantize import quantize
 from kzoo.export.to_litert import convert
 
@@ -15,15 +15,17 @@ SIZE = (12, 16)
 
 @pytest.fixture(scope="module")
 def network():
-    """Convolutions of all three kinds; the first has a dead channel, as MobileNet's, whose bias still counts."""
+    """Convolutions of all kinds; the first has a dead channel, as MobileNet's, whose bias still counts."""
     keras.utils.set_random_seed(0)
     image = keras.Input((*SIZE, 3))
     x = layers.Conv2D(8, 3, padding="valid", activation="relu", name="first")(image)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="valid", activation="relu6", name="deep")(x)
     x = layers.Conv2D(8, 1, activation="relu", name="wide")(x)
+    x = layers.Conv2D(6, 3, groups=2, activation="relu", name="groups")(x)
+    x = layers.Conv2DTranspose(5, 2, 2, activation="relu", name="larger")(x)
     x = layers.Dense(4, name="last")(layers.GlobalAveragePooling2D()(x))
     model = keras.Model(image, {"found": x})
-    for layer in ("first", "deep", "wide", "last"):
+    for layer in ("first", "deep", "wide", "groups", "larger", "last"):
         weights, bias = model.get_layer(layer).get_weights()
         model.get_layer(layer).set_weights([weights + 0.05 * np.abs(weights).max(), bias + 0.1])
     weights, bias = model.get_layer("first").get_weights()
@@ -51,14 +53,31 @@ def means(plain, samples):
 
 
 def dequantized(file: bytes) -> dict:
-    """{kind: (weights, bias)} in float of the operators that have int8 weights."""
+    """{output: Weighted} of the operators with int8 weights, weights and bias in float."""
     found = {}
     for one in read_weighted(file):
         if one.weights.dtype == np.int8:
-            shape = (-1,) if one.kind.startswith("DEPTHWISE") else (-1, *[1] * (one.weights.ndim - 1))
+            shape = (-1,) if one.kind == "DEPTHWISE_CONV_2D" else (-1, *[1] * (one.weights.ndim - 1))
             weights = one.weights.astype("float64") * one.scales.reshape(shape)
-            found[one.output_name] = one.kind, weights, one.bias.astype("float64") * one.bias_scales
+            found[one.output_name] = one._replace(weights=weights, bias=one.bias * one.bias_scales.astype("float64"))
     return found
+
+
+def mean_output(one, channel: int, mean: np.ndarray) -> float:
+    """What a channel has on the average where the input has these means, tap by tap."""
+    total = 0.0
+    if one.kind == "DEPTHWISE_CONV_2D":
+        for weight in one.weights[..., channel].ravel():
+            total += weight * mean[channel // 2]  # two of each input channel
+        return total + one.bias[channel]
+    weights = one.weights[channel].reshape(-1, one.weights.shape[-1])
+    first = len(mean) // 2 if weights.shape[-1] < len(mean) and channel >= len(one.bias) // 2 else 0  # second group
+    for taps in weights:
+        for number, weight in enumerate(taps):
+            total += weight * mean[first + number]
+    if one.kind == "TRANSPOSE_CONV":
+        total /= 4  # of the 2 x 2 taps an output position sees one
+    return total + one.bias[channel]
 
 
 def test_the_means_are_those_of_what_goes_in(network, plain, samples, means):
@@ -73,23 +92,21 @@ def test_each_bias_takes_back_what_rounding_adds_to_the_mean(plain, samples, mea
     file = quantize(plain, "int8", samples)
     originals = {one.output_name: one for one in read_weighted(plain)}
     rounded = dequantized(file)
-    assert {kind for kind, _, _ in rounded.values()} == {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
-    for name, (kind, weights, bias) in rounded.items():
-        original, mean = originals[name], means[originals[name].source]
-        for channel in range(len(bias)):  # sum over every tap of weight times mean, and the bias: as in float
-            totals = []
-            for w, b in ((weights, bias), (original.weights, original.bias)):
-                taps = w[..., channel].ravel() if kind.startswith("DEPTHWISE") else w[channel].reshape(-1, len(mean))
-                source = mean[channel // 2] if kind.startswith("DEPTHWISE") else mean
-                totals.append(float((taps * source).sum() + b[channel]))
-            assert totals[0] == pytest.approx(totals[1], abs=1e-4 * max(1, abs(totals[1])))
+    assert {one.kind for one in rounded.values()} == set(WEIGHTED)
+    assert len(rounded) == 6
+    for name, one in rounded.items():
+        mean = means[originals[name].source]
+        for channel in range(len(one.bias)):
+            wanted = mean_output(originals[name], channel, mean)
+            assert mean_output(one, channel, mean) == pytest.approx(wanted, abs=1e-4 * max(1, abs(wanted)))
 
 
 def test_a_dead_channel_keeps_its_bias(plain, samples):
-    (first,) = [one for one in dequantized(quantize(plain, "int8", samples)).values() if one[1].shape == (8, 3, 3, 3)]
-    _, weights, bias = first
-    assert bias[5] == pytest.approx(2.5, rel=1e-6)
-    assert np.abs(weights[5]).max() == 0
+    (first,) = [
+        one for one in dequantized(quantize(plain, "int8", samples)).values() if one.weights.shape == (8, 3, 3, 3)
+    ]
+    assert first.bias[5] == pytest.approx(2.5, rel=1e-6)
+    assert np.abs(first.weights[5]).max() == 0
 
 
 def test_the_file_says_nearly_what_the_float_file_says(plain, samples):
