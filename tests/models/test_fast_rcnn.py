@@ -131,6 +131,6 @@ def test_training_without_proposals_says_what_to_do(rectangles, tmp_path):
     import kzoo.training
 
     data = tf.data.Dataset.from_tensor_slices(rectangles(count=2, size=SIZE)).batch(2)
-    with pytest.raises(ValueError, match=r"trains on proposals, and the data has none: run recipes/fast_rcnn\.py"):
+    with pytest.raises(ValueError, match=r"trains on proposals, and the data has none: load it by"):
         kzoo.training.train(small(), data, quiet=True, run_dir=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
