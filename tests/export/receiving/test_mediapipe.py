@@ -131,8 +131,14 @@ def test_mediapipes_image_segmenter_labels_the_same_pixels(file, said, pictures,
     assert (np.array(found["mask"]) == expected["labels"][0]).mean() > 0.999
     confidence = np.array(found["confidence"])
     assert confidence.shape == (3, 64, 96)
-    # MediaPipe brings an older runtime, whose int8 operators round otherwise.
-    np.testing.assert_allclose(confidence.max(0), expected["scores"][0], atol=0.05 if "int8" in name else 1e-4)
+    difference = np.abs(confidence.max(0) - expected["scores"][0])
+    if "int8" not in name:
+        assert difference.max() <= 1e-4
+        return
+    # MediaPipe brings an older runtime, whose int8 operators round otherwise. A few steps of its logits can meet in one
+    # pixel: all but one in a thousand are held to what rounding does elsewhere (docs/results.md).
+    assert np.quantile(difference, 0.999) <= 0.03
+    assert difference.max() <= 0.1
 
 
 def test_a_segmenter_that_labels_the_centre_only_is_refused(tmp_path):
