@@ -33,7 +33,8 @@ def load_data(
         from kzoo.data import load
         from kzoo.training.sources import proposal_options
 
-        options = (options or {}) | proposal_options(options or {}, getattr(detector, "model", detector))
+        options = options or {}
+        options = options | proposal_options(options, getattr(detector, "model", detector))
 
         dataset = load(
             data,
