@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from kzoo.layers import BatchNormalization, PixelNormalization
+from kzoo.layers import BatchNormalization, Conv2D, PixelNormalization
 from kzoo.messages import unknown_name
 
 # Keras application, pixel normalisation, and the layers that end C1..C4: a MobileNet's stage ends where the padding of
@@ -182,10 +182,10 @@ def _application(name: str, image_size, width: float):
 
 
 def _lighter(layer: keras.layers.Layer, biases: bool) -> keras.layers.Layer:
-    """The same layer for less: our batch norm, and convolutions without biases where a batch norm follows each."""
-    kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
-    config = layer.get_config()
-    return kind.from_config(config | {"use_bias": False} if isinstance(layer, layers.Conv2D) and not biases else config)
+    """The same layer for less: our kinds, and convolutions without biases where a batch norm follows each."""
+    ours = {layers.BatchNormalization: BatchNormalization, layers.Conv2D: Conv2D}
+    without = {"use_bias": False} if isinstance(layer, layers.Conv2D) and not biases else {}
+    return ours.get(type(layer), type(layer)).from_config(layer.get_config() | without)
 
 
 def _tiny(image_size, width: float):
@@ -211,7 +211,7 @@ def _vgg16(image_size, width: float):
     x, maps = images, {}
     for block, (filters, depth) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1):
         for conv in range(1, depth + 1):
-            x = layers.Conv2D(
+            x = Conv2D(
                 max(4, round(filters * width)), 3, padding="same", activation="relu", name=f"block{block}_conv{conv}"
             )(x)
         maps[f"C{block - 1}"] = x
@@ -286,7 +286,7 @@ def _darknet(image_size, width: float, stages: dict[int, list[tuple[int, int, in
 
 def leaky_conv(x, filters: int, kernel: int, strides: int, name: str):
     """A convolution with bias and a leaky ReLU of 0.1 (YOLO, section 2.2)."""
-    x = layers.Conv2D(filters, kernel, strides, "same", kernel_initializer="he_normal", name=name)(x)
+    x = Conv2D(filters, kernel, strides, "same", kernel_initializer="he_normal", name=name)(x)
     return layers.LeakyReLU(negative_slope=0.1, name=f"{name}_leaky")(x)
 
 

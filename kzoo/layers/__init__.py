@@ -3,6 +3,7 @@
 from kzoo.layers.anchor_generator import AnchorGenerator, strides_of
 from kzoo.layers.batch_normalization import BatchNormalization
 from kzoo.layers.box_decoder import BoxDecoder
+from kzoo.layers.conv2d import Conv2D
 from kzoo.layers.conv2d_transpose import BilinearInitializer, Conv2DTranspose
 from kzoo.layers.feature_pyramid import UpsampleAdd, feature_pyramid
 from kzoo.layers.l2_normalization import L2Normalization
@@ -22,6 +23,7 @@ __all__ = [
     "BatchNormalization",
     "BilinearInitializer",
     "BoxDecoder",
+    "Conv2D",
     "Conv2DTranspose",
     "L2Normalization",
     "MaxPoolingWithSwitches",

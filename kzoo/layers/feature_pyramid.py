@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kzoo.layers.conv2d import Conv2D
 from kzoo.messages import unknown_name
 
 TOPS = ("conv_c", "conv_p", "pool")
@@ -16,7 +17,7 @@ def feature_pyramid(
     channels: int = 256,
     last_level: int = 7,
     top: str = "conv_c",
-    conv: Callable[..., keras.Layer] = layers.Conv2D,
+    conv: Callable[..., keras.Layer] = Conv2D,
     name: str = "fpn",
 ) -> dict[str, Any]:
     """Builds {"P3": ..., "P7": ...} on {"C3": ..., "C5": ...}, part of a functional graph.

@@ -13,7 +13,7 @@ from keras import layers
 
 from kzoo import backbones
 from kzoo import images as kzoo_images
-from kzoo.layers import BatchNormalization, MaxPoolingWithSwitches, MaxUnpooling2D, PixelNormalization
+from kzoo.layers import BatchNormalization, Conv2D, MaxPoolingWithSwitches, MaxUnpooling2D, PixelNormalization
 from kzoo.models.base import checked_size
 from kzoo.models.fcn import take_over_fully_connected
 from kzoo.models.segmenter import Segmenter, crop_to, logits, pad_to_multiple
@@ -69,7 +69,7 @@ class DeconvNet(Segmenter):
         switches = []
         for block, filters in enumerate(ENCODER, start=1):
             for k, count in enumerate(filters, start=1):
-                x = _activated(layers.Conv2D(scaled(count), 3, padding="same", name=f"block{block}_conv{k}"), x)
+                x = _activated(Conv2D(scaled(count), 3, padding="same", name=f"block{block}_conv{k}"), x)
             x, switch = MaxPoolingWithSwitches(name=f"block{block}_pool")(x)
             switches.append(switch)
         kernel = tuple(min(7, side) for side in x.shape[1:3])

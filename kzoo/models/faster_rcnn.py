@@ -23,6 +23,7 @@ from kzoo import boxes as box_ops
 from kzoo.layers import (
     AnchorGenerator,
     BoxDecoder,
+    Conv2D,
     NonMaxSuppression,
     PyramidRoIAlign,
     RegionProposals,
@@ -280,7 +281,7 @@ def _proposal_network(levels: dict, per_cell: int, channels: int) -> dict:
 
     def conv(filters, kernel, name, **kwargs):
         start = keras.initializers.RandomNormal(stddev=0.01)  # section 3.1.3
-        return layers.Conv2D(filters, kernel, padding="same", kernel_initializer=start, name=name, **kwargs)
+        return Conv2D(filters, kernel, padding="same", kernel_initializer=start, name=name, **kwargs)
 
     window = conv(channels, 3, "rpn_conv", activation="relu")
     heads = {

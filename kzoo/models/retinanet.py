@@ -22,6 +22,7 @@ from kzoo.layers import (
     AnchorGenerator,
     BatchNormalization,
     BoxDecoder,
+    Conv2D,
     NonMaxSuppression,
     TopCandidates,
     feature_pyramid,
@@ -109,7 +110,7 @@ class RetinaNet(Detector):
         )
         lite = trunk.name.startswith("mobilenet")
         channels = channels or max(16, round((128 if lite else 256) * width))
-        conv = separable_conv2d if lite else layers.Conv2D
+        conv = separable_conv2d if lite else Conv2D
 
         # === Functional model
         images = keras.Input((*image_size, 3), name="images")
@@ -252,4 +253,4 @@ def _conv(filters: int, lite: bool, name: str, kernel, use_bias: bool, bias="zer
     common = {"padding": "same", "use_bias": use_bias, "bias_initializer": bias, "name": name}
     if lite:
         return separable_conv2d(filters, 3, pointwise_initializer=kernel, **common)
-    return layers.Conv2D(filters, 3, kernel_initializer=kernel, **common)
+    return Conv2D(filters, 3, kernel_initializer=kernel, **common)

@@ -15,7 +15,15 @@ from keras import layers, ops
 
 from kzoo import backbones, losses, matching
 from kzoo import boxes as box_ops
-from kzoo.layers import AnchorGenerator, BatchNormalization, BoxDecoder, L2Normalization, NonMaxSuppression, strides_of
+from kzoo.layers import (
+    AnchorGenerator,
+    BatchNormalization,
+    BoxDecoder,
+    Conv2D,
+    L2Normalization,
+    NonMaxSuppression,
+    strides_of,
+)
 from kzoo.models.base import Detector, checked_size, fine_tuning
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # (code)
@@ -174,7 +182,7 @@ def _edge_scales(image_size, first_level: int, levels: int) -> list[float]:
 
 
 def _conv(filters: int, kernel: int = 3, strides: int = 1, padding: str = "same", name: str = "", **kwargs):
-    return layers.Conv2D(filters, kernel, strides, padding, activation="relu", name=name, **kwargs)
+    return Conv2D(filters, kernel, strides, padding, activation="relu", name=name, **kwargs)
 
 
 def _vgg_features(pyramid, levels: int, width: float) -> list:
@@ -259,7 +267,7 @@ def _predictor(x, filters: int, lite: bool, name: str):
         x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
         x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         x = layers.ReLU(max_value=6.0, name=f"{name}_relu")(x)
-    return layers.Conv2D(filters, 1 if lite else 3, padding="same", name=name)(x)
+    return Conv2D(filters, 1 if lite else 3, padding="same", name=name)(x)
 
 
 def _default_shapes(scales, aspect_ratios, levels: int, default_scales: list[float]):

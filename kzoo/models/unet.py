@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from kzoo.layers import BatchNormalization, PixelNormalization
+from kzoo.layers import BatchNormalization, Conv2D, PixelNormalization
 from kzoo.messages import unknown_name
 from kzoo.models.base import checked_size
 from kzoo.models.segmenter import Segmenter, crop_to, logits, pad_to_multiple
@@ -142,9 +142,7 @@ def border(depth: int = 4) -> int:
 
 def _conv(x, filters: int, padding: str, batch_norm: bool, name: str):
     """3x3 convolution and ReLU; He's start, a standard deviation of sqrt(2 / N) (section 3)."""
-    x = layers.Conv2D(filters, 3, padding=padding, use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(
-        x
-    )
+    x = Conv2D(filters, 3, padding=padding, use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(x)
     if batch_norm:
         x = BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
