@@ -67,6 +67,13 @@ def test_a_loaded_file_looks_at_the_proposals_given(trained, data, proposals):
     assert (found["num_detections"] > 0).all()
 
 
+def test_a_refused_export_leaves_nothing_behind(trained, capsys):
+    before = sorted(trained.rglob("*"))
+    assert cli.run(["export", str(trained), "--no-verify"]) == 2
+    assert "proposals" in capsys.readouterr().err
+    assert sorted(trained.rglob("*")) == before
+
+
 def test_proposals_are_refused_where_nothing_takes_them(data, tmp_path, capsys):
     command = (
         f"train ssd --data {data} --backbone tiny --image-size 64 --run-dir {tmp_path} --data-option proposals=fast"

@@ -167,7 +167,6 @@ def export(
 
     Says both, and returns the entry for exports.json.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     with console.quiet_native():
         import kzoo.export as exporting
         from kzoo.export.verification import size_mb
