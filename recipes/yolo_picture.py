@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--output", default="yolo_cells.png")
     options = parser.parse_args(arguments)
 
-    model = keras.models.load_model(options.model)
+    model = kzoo.models.load(options.model)
     data = kzoo.data.load(
         options.data, options.split, model.image_size, 1, class_names=model.class_names, limit=options.image + 1
     )
