@@ -2,12 +2,16 @@
 
     pip install torch torchvision
     python benchmarks/faster_rcnn.py [--size 320] [--batch 2] [--counts torchvision|kzoo|own] [--from-scratch]
+    python benchmarks/faster_rcnn.py --counts own --from-scratch --data path/to/voc --steps 200
 
 Times a training step (forward, four losses, backward, SGD with momentum) and inference. Both sides work
 in turn, on the same images, with random weights and the same number of threads. Both use the same numbers
 of proposals and regions, torchvision's (512 regions drawn from an image, 1000 proposals in inference) or kzoo's (128
 and 300, as Faster R-CNN's paper), or each its own, as it comes out of the box. As in fine-tuning, C1 and C2 stay and
-batch norm keeps its statistics, unless --from-scratch. With --precision mixed_bfloat16 both compute in bfloat16,
+batch norm keeps its statistics, unless --from-scratch. With --data both first learn from that folder's images, for so
+many steps of SGD, and are timed on some of them: how many proposals survive the suppression, and so how many regions
+torchvision's second stage has to look at, depends on what its RPN has learned (kzoo's looks at as many as were asked
+for). Their mean number is printed. With --precision mixed_bfloat16 both compute in bfloat16,
 torchvision under `torch.autocast`. Prints medians of wall time and of CPU time, and their ratio.
 """
 
@@ -20,7 +24,8 @@ from sides import PRECISIONS, Side, compare, torch_precision
 # (anchors a level to the NMS, proposals) in training and in inference, regions drawn from an image
 COUNTS = {"torchvision": ((2000, 2000), (1000, 1000), 512), "kzoo": ((2000, 1000), (1000, 300), 128)}
 CLASSES = 20
-RATE = 1e-7  # both stay as they started: a detector that diverges on noise has other work to do
+LEARNING_RATE = 0.005  # on --data
+RATE = 1e-7  # while timed: both stay as they started: a detector that diverges on noise has other work to do
 
 
 def main() -> None:
@@ -29,13 +34,16 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--counts", choices=[*COUNTS, "own"], default="torchvision")
     parser.add_argument("--from-scratch", action="store_true", help="train every layer and batch norm")
+    parser.add_argument("--data", help="a data set that kzoo reads, in place of noise")
+    parser.add_argument("--steps", type=int, default=200, help="of training on --data before the timing")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     a = parser.parse_args()
     print(
         f"{a.size} x {a.size}, batches of {a.batch}, {a.threads} threads, counts of {a.counts}, {a.precision}",
         flush=True,
     )
-    sides = {name: Side(make, a, *_batch(a)) for name, make in (("kzoo", _kzoo), ("torchvision", _torchvision))}
+    scenes = _photographs(a) if a.data else _noise(a)
+    sides = {name: Side(make, a, *scenes) for name, make in (("kzoo", _kzoo), ("torchvision", _torchvision))}
     compare(sides, ("training step", "inference"), a.runs, a.batch)
 
 
@@ -43,7 +51,23 @@ def _counts(a, side: str) -> tuple:
     return COUNTS[side if a.counts == "own" else a.counts]
 
 
-def _batch(a) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _photographs(a) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first 100 batches: images (N, size, size, 3) 0..255, boxes (N, M, 4), labels (N, M), -1 behind the last."""
+    import kzoo
+
+    pipeline = kzoo.data.load(a.data, "train", a.size, a.batch, task="detection").take(100)
+    batches = [(np.asarray(x), np.asarray(y["boxes"]), np.asarray(y["labels"])) for x, y in pipeline]
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def _learn(a, images: np.ndarray, step: Callable[[slice], None]) -> None:
+    """So many steps on the batches of --data, over and over; none on noise."""
+    for k in range(a.steps if a.data else 0):
+        start = k * a.batch % len(images)
+        step(slice(start, start + a.batch))
+
+
+def _noise(a) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (a.batch, a.size, a.size, 3)).astype("float32")
     corner = rng.uniform(0, a.size / 2, (a.batch, 8, 2))
@@ -71,12 +95,20 @@ def _kzoo(a, images, boxes, labels) -> tuple[int, dict[str, Callable]]:
         frozen_batch_norm=not a.from_scratch,
         iou_threshold=0.5,
     )
-    model.compile(keras.optimizers.SGD(RATE, momentum=0.9))
-    targets = {"boxes": boxes, "labels": labels}
+    model.compile(keras.optimizers.SGD(LEARNING_RATE, momentum=0.9, global_clipnorm=10.0))
+
+    def step(part=slice(a.batch)):
+        model.train_on_batch(images[part], {"boxes": boxes[part], "labels": labels[part]})
+
+    _learn(a, images, step)
+    model.optimizer.learning_rate = RATE
+    timed = images[: a.batch]
+    proposals = model.propose(timed)["proposals"]
+    print(f"kzoo: {np.mean((proposals[..., 2] > proposals[..., 0]).sum(1)):.0f} proposals an image", flush=True)
     inference = model.inference_model()
     return model.count_params(), {
-        "training step": lambda: model.train_on_batch(images, targets),
-        "inference": lambda: inference.predict_on_batch(images),
+        "training step": step,
+        "inference": lambda: inference.predict_on_batch(timed),
     }
 
 
@@ -109,26 +141,35 @@ def _torchvision(a, images, boxes, labels) -> tuple[int, dict[str, Callable]]:
     for layer, deviation in ((predictor.cls_score, 0.01), (predictor.bbox_pred, 0.001)):
         torch.nn.init.normal_(layer.weight, std=deviation)
         torch.nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE, momentum=0.9)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=LEARNING_RATE, momentum=0.9)
     inputs = [torch.tensor(image.transpose(2, 0, 1) / 255) for image in images]
     targets = [
-        {"boxes": torch.tensor(b), "labels": torch.tensor(one + 1, dtype=torch.int64)}
+        {"boxes": torch.tensor(b[one >= 0]), "labels": torch.tensor(one[one >= 0] + 1, dtype=torch.int64)}
         for b, one in zip(boxes, labels, strict=True)
     ]
 
-    def step():
+    def step(part=slice(a.batch)):
         model.train()
         optimizer.zero_grad()
         with torch_precision(a.precision):
-            loss = sum(model(inputs, targets).values())
+            loss = sum(model(inputs[part], targets[part]).values())
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 10.0)
         optimizer.step()
 
     def infer():
         model.eval()
         with torch.inference_mode(), torch_precision(a.precision):
-            model(inputs)
+            model(inputs[: a.batch])
 
+    _learn(a, images, step)
+    optimizer.param_groups[0]["lr"] = RATE
+    counts = []
+    watch = model.rpn.register_forward_hook(lambda module, seen, found: counts.extend(map(len, found[0])))
+    infer()
+    watch.remove()
+    print(f"torchvision: {np.mean(counts):.0f} proposals an image", flush=True)
     return sum(p.numel() for p in model.parameters()), {"training step": step, "inference": infer}
 
 
