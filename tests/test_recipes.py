@@ -180,19 +180,35 @@ def test_unet_isbi_splits_the_named_stack_like_a_folder(monkeypatch, tmp_path):
         assert [s.name.split()[-1] for s in by_name.samples] == [s.image.stem for s in by_folder.samples]
 
 
+class ByBrightness:
+    """Says that a pixel is a cell with the probability of its brightness, and keeps the sizes of what it saw."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def segment(self, views):
+        bright = views[..., 0] / 255
+        self.sizes.append(bright.shape[1:])
+        return {"labels": (bright > 0.5).astype(int), "scores": np.maximum(bright, 1 - bright)}
+
+
 def test_unet_isbi_turns_each_view_back_before_the_mean(monkeypatch):
     module = recipe("unet_isbi")
     images = np.random.default_rng(0).uniform(0, 255, (1, 6, 6, 3)).astype("float32")
     monkeypatch.setattr(module.kzoo.data, "from_annotations", lambda *_, **__: [(images, {"masks": images[..., 0]})])
-
-    class ByBrightness:
-        def segment(self, views):
-            bright = views[..., 0] / 255
-            return {"labels": (bright > 0.5).astype(int), "scores": np.maximum(bright, 1 - bright)}
-
     for views in (1, 4, 8):
         _, cells = module.probabilities(ByBrightness(), None, views)
         np.testing.assert_allclose(cells, images[..., 0] / 255, atol=1e-6)
+
+
+def test_unet_isbi_sees_each_scale_and_brings_it_back():
+    module, model = recipe("unet_isbi"), ByBrightness()
+    ramp = np.linspace(0, 255, 32 * 16).reshape(32, 16, 1)  # which no change of scale bends, but at the borders
+    found = module.cell_probability(model, ramp, 0.75, 0, False)
+    assert model.sizes == [(24, 12)]
+    np.testing.assert_allclose(found[3:-3, 3:-3], ramp[3:-3, 3:-3, 0] / 255, atol=2e-3)  # a row is .03
+    assert module.cell_probability(model, ramp, 0.75, 1, True).shape == (32, 16)
+    assert model.sizes[-1] == (12, 24)
 
 
 def test_unet_isbi_moves_maps_by_fractions_of_a_pixel():
