@@ -40,7 +40,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes (H, W, 3) to `size` = (height, width), bilinear with antialiasing, as float32 in the range of the input.
+    """Resizes (H, W, C) to `size` = (height, width), bilinear with antialiasing, as float32 in the range of the input.
 
     Equal to `tf.image.resize(image, size, antialias=True)` up to rounding; the aspect ratio is not kept.
     """

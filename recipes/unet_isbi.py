@@ -63,17 +63,10 @@ def probabilities(model, annotations, views: int, scales=(1,)) -> tuple[np.ndarr
 
 def cell_probability(model, image: np.ndarray, scale: float, turns: int, mirrored: bool) -> np.ndarray:
     """Each pixel's probability of a cell (H, W), predicted in tiles of the image at this scale, turned and mirrored."""
-    seen = resized(image, [round(scale * side) for side in image.shape[:2]])
+    seen = kzoo.images.resize(image, tuple(round(scale * side) for side in image.shape[:2]))
     found = model.segment(np.rot90(seen[:, ::-1] if mirrored else seen, turns)[None])
     cell = np.rot90(np.where(found["labels"] == 1, found["scores"], 1 - found["scores"])[0], -turns)
-    return resized((cell[:, ::-1] if mirrored else cell)[..., None], image.shape[:2])[..., 0]
-
-
-def resized(image: np.ndarray, size) -> np.ndarray:
-    """Bilinearly, and without aliasing where it shrinks."""
-    if tuple(size) == image.shape[:2]:
-        return image
-    return np.asarray(keras.ops.image.resize(image.astype("float32"), tuple(size), antialias=True))
+    return kzoo.images.resize((cell[:, ::-1] if mirrored else cell)[..., None], image.shape[:2])[..., 0]
 
 
 def cell_scores(masks: np.ndarray, cells: np.ndarray, threshold: float, warping: bool = False) -> dict:
