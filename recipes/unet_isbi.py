@@ -17,6 +17,7 @@ scores thin borders, and the Rand F-score is that of the foreground (V_rand). Pu
 stack: warping error 0.000353, Rand error 0.0382.
 The stack's labels lie half a pixel above the membranes of its images. A network that sees turned images cannot learn
 that, so its probabilities are moved by the fractions of a pixel that fit the training slices best, before any score.
+--start trains a network on that an earlier run has written; --score measures the mean of several such networks.
 docs/results.md holds what was measured with this recipe.
 """
 
@@ -50,14 +51,15 @@ def slices(source: str):
     return tuple(dataclasses.replace(stack, samples=part) for part in parts)
 
 
-def probabilities(model, annotations, views: int, scales=(1,)) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (N, H, W) and each pixel's probability of a cell, the mean over so many views at each of the scales."""
+def probabilities(networks, annotations, views: int, scales=(1,)) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (N, H, W) and each pixel's probability of a cell, the mean over networks, scales and so many views."""
     masks, cells = [], []
     for images, targets in kzoo.data.from_annotations(annotations, image_size=None):
         image = np.asarray(images)[0]
-        looks = itertools.product(scales, SYMMETRIES[:views])
+        looks = itertools.product(networks, scales, SYMMETRIES[:views])
         masks.append(np.asarray(targets["masks"])[0])
-        cells.append(np.mean([cell_probability(model, image, scale, *view) for scale, view in looks], axis=0))
+        seen = [cell_probability(network, image, scale, *view) for network, scale, view in looks]
+        cells.append(np.mean(seen, axis=0))
     return np.stack(masks), np.stack(cells)
 
 
@@ -98,6 +100,40 @@ def pixel_accuracy(masks: np.ndarray, cells: np.ndarray, threshold: float) -> fl
     return float(((cells > threshold) == (masks == 1)).mean())
 
 
+def untrained(options, class_names):
+    return kzoo.models.UNet(
+        2,
+        image_size=options.image_size,
+        padding=options.padding,
+        width=options.width,
+        depth=options.depth,
+        batch_norm=options.batch_norm,
+        tiled=True,
+        class_names=class_names,
+    )
+
+
+def trained(options, training):
+    """A network that has learned from these slices, saved as `options.output`."""
+    data = kzoo.data.from_annotations(
+        training,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        augment=["dihedral", "photometric", *(["elastic"] if options.elastic else [])],
+        fit="crop",
+        weights=options.weight_map,
+        seed=options.seed,
+        start_epoch=0,
+    )
+    model = kzoo.models.load(options.start) if options.start else untrained(options, data.class_names)
+    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps, alpha=0.01)
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0))
+    steps = min(options.steps, 100)
+    model.fit(data, epochs=-(-options.steps // steps), steps_per_epoch=steps, verbose=2, shuffle=False)
+    model.save(options.output)
+    return model
+
+
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -117,53 +153,33 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     parser.add_argument("--scales", type=float, nargs="+", default=[1], help="at which each view is seen")
     parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
+    parser.add_argument("--start", help="a file that this recipe has written, to train on in place of random weights")
+    parser.add_argument(
+        "--score", nargs="+", default=[], metavar="FILE", help="train nothing: the mean of these networks is measured"
+    )
     parser.add_argument("--output", default="unet_isbi.keras")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
 
     training, testing = slices(options.data)
-    train = kzoo.data.from_annotations(
-        training,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        augment=["dihedral", "photometric", *(["elastic"] if options.elastic else [])],
-        fit="crop",
-        weights=options.weight_map,
-        seed=options.seed,
-        start_epoch=0,
-    )
-    model = kzoo.models.UNet(
-        2,
-        image_size=options.image_size,
-        padding=options.padding,
-        width=options.width,
-        depth=options.depth,
-        batch_norm=options.batch_norm,
-        tiled=True,
-        class_names=train.class_names,
-    )
-    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps, alpha=0.01)
-    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0))
-    steps = min(options.steps, 100)
-    model.fit(train, epochs=-(-options.steps // steps), steps_per_epoch=steps, verbose=2, shuffle=False)
-    model.save(options.output)
-
+    networks = [kzoo.models.load(file) for file in options.score] or [trained(options, training)]
     seen = dataclasses.replace(training, samples=training.samples[:TEST_SLICES])
-    masks, cells = probabilities(model, seen, options.views, options.scales)
+    masks, cells = probabilities(networks, seen, options.views, options.scales)
     offset, pixel_threshold = best_pixels(masks, cells)
     cells = moved(cells, offset)
     threshold = max(CELL_THRESHOLDS, key=lambda t: cell_scores(masks, cells, t)["rand_fscore"])
-    masks, cells = probabilities(model, testing, options.views, options.scales)
+    masks, cells = probabilities(networks, testing, options.views, options.scales)
     cells = moved(cells, offset)
     result = cell_scores(masks, cells, threshold)
     result["warping_error"] = cell_scores(masks, cells, 0.5, warping=True)["warping_error"]
     result["pixel_accuracy"] = pixel_accuracy(masks, cells, pixel_threshold)
     result |= {"threshold": threshold, "pixel_threshold": pixel_threshold, "offset": offset}
     print("moved by {:+.2f} pixels down and {:+.2f} right, as fits the training slices".format(*offset))
+    said = ["-" if options.score else "yes" if switch else "no" for switch in (options.elastic, options.weight_map)]
     print("elastic  weight map  Rand F-score  split  merge  threshold  pixel accuracy  threshold  warping error")
     print(
-        f"{'yes' if options.elastic else 'no':7s}  {'yes' if options.weight_map else 'no':10s}  "
+        f"{said[0]:7s}  {said[1]:10s}  "
         f"{result['rand_fscore']:12.4f}  {result['rand_split']:.3f}  {result['rand_merge']:.3f}  {threshold:9.2f}  "
         f"{result['pixel_accuracy']:14.4f}  {pixel_threshold:9.2f}  {result['warping_error']:13.5f}"
     )

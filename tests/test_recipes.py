@@ -164,6 +164,16 @@ def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
     assert 0 <= result["rand_fscore"] <= 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("yes      no ")
 
+    # The file scores like the network that was saved, and so does the mean of it with itself.
+    data, first = command.split()[:2], str(tmp_path / "m.keras")
+    assert module.main([*data, "--score", first]) == result
+    assert capsys.readouterr().out.splitlines()[-1].startswith("-        - ")
+    assert module.main([*data, "--score", first, first]) == result
+    module.main([*command.split(), "--start", first, "--learning-rate", "0", "--output", str(tmp_path / "n.keras")])
+    before, after = (kzoo.models.load(tmp_path / file).trainable_weights for file in ("m.keras", "n.keras"))
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+
 
 def test_unet_isbi_splits_the_named_stack_like_a_folder(monkeypatch, tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
@@ -183,11 +193,12 @@ def test_unet_isbi_splits_the_named_stack_like_a_folder(monkeypatch, tmp_path):
 class ByBrightness:
     """Says that a pixel is a cell with the probability of its brightness, and keeps the sizes of what it saw."""
 
-    def __init__(self):
+    def __init__(self, slope: float = 1.0):
         self.sizes = []
+        self.slope = slope
 
     def segment(self, views):
-        bright = views[..., 0] / 255
+        bright = self.slope * views[..., 0] / 255
         self.sizes.append(bright.shape[1:])
         return {"labels": (bright > 0.5).astype(int), "scores": np.maximum(bright, 1 - bright)}
 
@@ -197,8 +208,16 @@ def test_unet_isbi_turns_each_view_back_before_the_mean(monkeypatch):
     images = np.random.default_rng(0).uniform(0, 255, (1, 6, 6, 3)).astype("float32")
     monkeypatch.setattr(module.kzoo.data, "from_annotations", lambda *_, **__: [(images, {"masks": images[..., 0]})])
     for views in (1, 4, 8):
-        _, cells = module.probabilities(ByBrightness(), None, views)
+        _, cells = module.probabilities([ByBrightness()], None, views)
         np.testing.assert_allclose(cells, images[..., 0] / 255, atol=1e-6)
+
+
+def test_unet_isbi_means_over_networks(monkeypatch):
+    module = recipe("unet_isbi")
+    images = np.random.default_rng(0).uniform(0, 255, (1, 6, 6, 3)).astype("float32")
+    monkeypatch.setattr(module.kzoo.data, "from_annotations", lambda *_, **__: [(images, {"masks": images[..., 0]})])
+    _, cells = module.probabilities([ByBrightness(), ByBrightness(slope=0.5)], None, 2)
+    np.testing.assert_allclose(cells, 0.75 * images[..., 0] / 255, atol=1e-6)
 
 
 def test_unet_isbi_sees_each_scale_and_brings_it_back():
