@@ -17,7 +17,8 @@ scores thin borders, and the Rand F-score is that of the foreground (V_rand). Pu
 stack: warping error 0.000353, Rand error 0.0382.
 The stack's labels lie half a pixel above the membranes of its images. A network that sees turned images cannot learn
 that, so its probabilities are moved by the fractions of a pixel that fit the training slices best, before any score.
---start trains a network on that an earlier run has written; --score measures the mean of several such networks.
+--start trains a network on that an earlier run has written; --score measures the mean of several such networks. Their
+size, width, depth, padding and precision are the files' own.
 docs/results.md holds what was measured with this recipe.
 """
 
@@ -115,9 +116,10 @@ def untrained(options, class_names):
 
 def trained(options, training):
     """A network that has learned from these slices, saved as `options.output`."""
+    model = kzoo.models.load(options.start) if options.start else untrained(options, training.class_names)
     data = kzoo.data.from_annotations(
         training,
-        image_size=options.image_size,
+        image_size=model.image_size,
         batch_size=options.batch_size,
         augment=["dihedral", "photometric", *(["elastic"] if options.elastic else [])],
         fit="crop",
@@ -125,7 +127,6 @@ def trained(options, training):
         seed=options.seed,
         start_epoch=0,
     )
-    model = kzoo.models.load(options.start) if options.start else untrained(options, data.class_names)
     rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps, alpha=0.01)
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0))
     steps = min(options.steps, 100)
@@ -159,6 +160,8 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     parser.add_argument("--output", default="unet_isbi.keras")
     options = parser.parse_args(arguments)
+    if options.start and Path(options.start).resolve() == Path(options.output).resolve():
+        parser.error(f"--start {options.start} would be overwritten by what it becomes. Give another --output.")
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
 

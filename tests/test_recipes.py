@@ -169,7 +169,11 @@ def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
     assert module.main([*data, "--score", first]) == result
     assert capsys.readouterr().out.splitlines()[-1].startswith("-        - ")
     assert module.main([*data, "--score", first, first]) == result
-    module.main([*command.split(), "--start", first, "--learning-rate", "0", "--output", str(tmp_path / "n.keras")])
+    with pytest.raises(SystemExit):
+        module.main([*data, "--start", first, "--output", f"{tmp_path}/./m.keras"])
+    assert "--output" in capsys.readouterr().err.splitlines()[-1]
+    start = ["--start", first, "--learning-rate", "0", "--steps", "3", "--no-weight-map"]
+    module.main([*data, *start, "--output", str(tmp_path / "n.keras")])  # in crops of the file's size
     before, after = (kzoo.models.load(tmp_path / file).trainable_weights for file in ("m.keras", "n.keras"))
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
