@@ -18,7 +18,7 @@ stack: warping error 0.000353, Rand error 0.0382.
 The stack's labels lie half a pixel above the membranes of its images. A network that sees turned images cannot learn
 that, so its probabilities are moved by the fractions of a pixel that fit the training slices best, before any score.
 --start trains a network on that an earlier run has written; --score measures the mean of several such networks. Their
-size, width, depth, padding and precision are the files' own.
+size, width, depth and padding are the files' own; a file holds no precision, so --precision counts there, too.
 docs/results.md holds what was measured with this recipe.
 """
 
