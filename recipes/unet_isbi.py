@@ -162,6 +162,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options = parser.parse_args(arguments)
     if options.start and Path(options.start).resolve() == Path(options.output).resolve():
         parser.error(f"--start {options.start} would be overwritten by what it becomes. Give another --output.")
+    if Path(options.output).suffix != ".keras":
+        parser.error(f"--output {options.output}: Keras saves under names that end in .keras only.")
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
 

@@ -172,9 +172,12 @@ def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
     with pytest.raises(SystemExit):
         module.main([*data, "--start", first, "--output", f"{tmp_path}/./m.keras"])
     assert "--output" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(SystemExit):
+        module.main([*data, "--output", str(tmp_path / "m")])
+    assert ".keras" in capsys.readouterr().err.splitlines()[-1]
     start = ["--start", first, "--learning-rate", "0", "--steps", "3", "--no-weight-map"]
-    module.main([*data, *start, "--output", str(tmp_path / "n.keras")])  # in crops of the file's size
-    before, after = (kzoo.models.load(tmp_path / file).trainable_weights for file in ("m.keras", "n.keras"))
+    module.main([*data, *start, "--output", str(tmp_path / "new/n.keras")])  # in crops of the file's size
+    before, after = (kzoo.models.load(tmp_path / file).trainable_weights for file in ("m.keras", "new/n.keras"))
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
 

@@ -1,6 +1,7 @@
 """What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -67,6 +68,12 @@ class Network(keras.Model):
         """Compiles a loaded model as it was saved; Keras leaves this to whoever overrides `compile`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """As in Keras, but missing folders are made: a mistyped one would cost the training that ends here."""
+        if "://" not in str(filepath):  # else a remote place, Keras' own affair
+            Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         parts = self.raw_losses(self._weighted(y, sample_weight), y_pred)
