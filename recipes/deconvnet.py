@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--background", action="store_true", help="class 0 is what belongs to no object, as in VOC")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
-    parser.add_argument("--output", default="deconvnet.keras")
+    parser.add_argument("--output", default="deconvnet")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(options.precision)
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> dict:
         learn(model, train, options.epochs[2], steps, options.learning_rate)
     encoder.trainable = True
     model.compile()  # whoever loads the file trains the whole of it
-    model.save(options.output)
+    model.save(f"{options.output}.keras")
 
     result = kzoo.metrics.evaluate(model, test)
     for label, measures in result["per_class"].items():

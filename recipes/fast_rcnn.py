@@ -52,7 +52,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--augment", help="light; no_up for images without an up, as of cells; flip with --paper")
     parser.add_argument("--protocol", default="coco", help="coco, voc2007 or voc2010")
     parser.add_argument("--limit", type=int, help="use so many images of each split only")
-    parser.add_argument("--output", default="fast_rcnn.keras")
+    parser.add_argument("--output", default="fast_rcnn")
     options = parser.parse_args(arguments)
     for key, value in (PAPER if options.paper else SMALL).items():
         if getattr(options, key) is None:
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> dict:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0)
     model.compile(optimizer)
     model.fit(train, epochs=-(-steps // epoch), steps_per_epoch=min(steps, epoch), verbose=2, shuffle=False)
-    model.save(options.output)
+    model.save(f"{options.output}.keras")
 
     result = kzoo.metrics.evaluate(model, test, options.protocol)
     for name, measures in result["per_class"].items():

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--output", default="focal_comparison")
     options = parser.parse_args(arguments)
+    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
 
     rows, results = [], {}
     for loss in options.losses:

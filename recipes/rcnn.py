@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="sgd is the paper's")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--features", default=None, help="folder for the features of all regions; else a temporary one")
-    parser.add_argument("--output", default="rcnn.keras")
+    parser.add_argument("--output", default="rcnn")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> dict:
     paper = keras.optimizers.SGD(1e-3, momentum=0.9)
     model.compile(paper if options.optimizer == "sgd" else keras.optimizers.Adam(1e-4))
     report = model.fit(train, epochs=options.epochs, folder=options.features, verbose=2)
-    model.save(options.output)
+    model.save(f"{options.output}.keras")
     print(", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in report["seconds"].items()))
 
     result = kzoo.metrics.evaluate(model, test)

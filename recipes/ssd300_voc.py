@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--steps", type=int, default=120_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="ssd300_voc.keras")
+    parser.add_argument("--output", default="ssd300_voc")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> dict:
     model.compile(keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4))
     epochs = -(-options.steps // train.steps_per_epoch)
     model.fit(train, epochs=epochs, steps_per_epoch=min(options.steps, train.steps_per_epoch), verbose=2, shuffle=False)
-    model.save(options.output)
+    model.save(f"{options.output}.keras")
 
     result = kzoo.metrics.evaluate(model, test, protocol="voc2007")
     for name, measures in result["per_class"].items():

@@ -115,7 +115,7 @@ def untrained(options, class_names):
 
 
 def trained(options, training):
-    """A network that has learned from these slices, saved as `options.output`."""
+    """A network that has learned from these slices, saved under the name `options.output`."""
     model = kzoo.models.load(options.start) if options.start else untrained(options, training.class_names)
     data = kzoo.data.from_annotations(
         training,
@@ -131,7 +131,7 @@ def trained(options, training):
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0))
     steps = min(options.steps, 100)
     model.fit(data, epochs=-(-options.steps // steps), steps_per_epoch=steps, verbose=2, shuffle=False)
-    model.save(options.output)
+    model.save(f"{options.output}.keras")
     return model
 
 
@@ -158,12 +158,10 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument(
         "--score", nargs="+", default=[], metavar="FILE", help="train nothing: the mean of these networks is measured"
     )
-    parser.add_argument("--output", default="unet_isbi.keras")
+    parser.add_argument("--output", default="unet_isbi")
     options = parser.parse_args(arguments)
-    if options.start and Path(options.start).resolve() == Path(options.output).resolve():
+    if options.start and Path(options.start).resolve() == Path(f"{options.output}.keras").resolve():
         parser.error(f"--start {options.start} would be overwritten by what it becomes. Give another --output.")
-    if Path(options.output).suffix != ".keras":
-        parser.error(f"--output {options.output}: Keras saves under names that end in .keras only.")
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
 

@@ -33,9 +33,11 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--output", default="yolo_pretrain.weights.h5")
+    parser.add_argument("--output", default="yolo_pretrain")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
+    weights = Path(f"{options.output}.weights.h5")
+    weights.parent.mkdir(parents=True, exist_ok=True)
 
     size = options.image_size
     train = images_of(options.folder, size, options.batch_size, shuffle=True)
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     history = model.fit(train, validation_data=validation, epochs=options.epochs, verbose=2).history
     body = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
-    body.save_weights(Path(options.output))
+    body.save_weights(weights)
     result = {name: values[-1] for name, values in history.items()}
     print(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
     return result
