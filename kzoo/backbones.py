@@ -12,6 +12,7 @@ from keras import layers
 
 from kzoo.layers import BatchNormalization, Conv2D, PixelNormalization
 from kzoo.messages import unknown_name
+from kzoo.types import Tensor
 
 # Keras application, pixel normalisation, and the layers that end C1..C4: a MobileNet's stage ends where the padding of
 # the next stride begins (its input is taken), a ResNet's at the sum of its last block (its output is taken).
@@ -284,7 +285,7 @@ def _darknet(image_size, width: float, stages: dict[int, list[tuple[int, int, in
     return keras.Model(images, x, name=name), maps
 
 
-def leaky_conv(x, filters: int, kernel: int, strides: int, name: str):
+def leaky_conv(x: Tensor, filters: int, kernel: int, strides: int, name: str) -> Tensor:
     """A convolution with bias and a leaky ReLU of 0.1 (YOLO, section 2.2)."""
     x = Conv2D(filters, kernel, strides, "same", kernel_initializer="he_normal", name=name)(x)
     return layers.LeakyReLU(negative_slope=0.1, name=f"{name}_leaky")(x)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.messages import unknown_name
+from kzoo.types import Tensor
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh", "rel_center_xywh")
 
@@ -18,7 +19,7 @@ FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_x
 MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
 
 
-def convert(boxes: Any, source: str, target: str, image_shape: tuple[int, int] | None = None) -> Any:
+def convert(boxes: Tensor, source: str, target: str, image_shape: tuple[int, int] | None = None) -> Tensor:
     """Converts boxes between formats, named as in `keras.utils.bounding_boxes`.
 
     Args:
@@ -58,14 +59,14 @@ def convert(boxes: Any, source: str, target: str, image_shape: tuple[int, int] |
     return np_like.stack([a, b, c, d], axis=-1)
 
 
-def area(boxes: Any) -> Any:
+def area(boxes: Tensor) -> Tensor:
     """Area in square pixels of xyxy boxes (..., 4) -> (...); 0 for degenerate boxes, never negative."""
     np_like, (boxes,) = _namespace(boxes)
     x1, y1, x2, y2 = _split(boxes)
     return np_like.maximum(x2 - x1, 0.0) * np_like.maximum(y2 - y1, 0.0)
 
 
-def intersection(a: Any, b: Any) -> Any:
+def intersection(a: Tensor, b: Tensor) -> Tensor:
     """Area of intersection of every pair: (..., N, 4), (..., M, 4) -> (..., N, M)."""
     np_like, (a, b) = _namespace(a, b)
     ax1, ay1, ax2, ay2 = (c[..., :, None] for c in _split(a))
@@ -74,7 +75,7 @@ def intersection(a: Any, b: Any) -> Any:
     return width * np_like.maximum(np_like.minimum(ay2, by2) - np_like.maximum(ay1, by1), 0.0)
 
 
-def iou(a: Any, b: Any) -> Any:
+def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union (Jaccard index) of every pair: (..., N, 4), (..., M, 4) -> (..., N, M) in 0..1.
 
     0 where either box is degenerate, never NaN.
@@ -89,7 +90,7 @@ def iou(a: Any, b: Any) -> Any:
     return overlap / np_like.where(overlap > 0, union, np_like.ones_like(union))
 
 
-def giou(a: Any, b: Any) -> Any:
+def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalized IoU of boxes one to one: (..., 4), (..., 4) -> (...) in -1..1 (Rezatofighi et al., CVPR 2019).
 
     IoU less the share of the smallest enclosing box that neither covers; it has a gradient where boxes do not touch.
@@ -106,7 +107,7 @@ def giou(a: Any, b: Any) -> Any:
     return overlap / np_like.maximum(union, tiny) - (hull - union) / np_like.maximum(hull, tiny)
 
 
-def clip(boxes: Any, image_shape: tuple[int, int]) -> Any:
+def clip(boxes: Tensor, image_shape: tuple[int, int]) -> Tensor:
     """Clips xyxy boxes (..., 4) to an image of (height, width) pixels."""
     np_like, (boxes,) = _namespace(boxes)
     height, width = image_shape
@@ -114,7 +115,7 @@ def clip(boxes: Any, image_shape: tuple[int, int]) -> Any:
     return np_like.minimum(np_like.maximum(boxes, 0.0), limits)
 
 
-def encode(boxes: Any, anchors: Any, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> Any:
+def encode(boxes: Tensor, anchors: Tensor, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Deltas (..., 4) that move anchors onto boxes (both xyxy, (..., 4)); the inverse of `decode`.
 
     tx = (x - xa) / wa, ty = (y - ya) / ha, tw = log(w / wa), th = log(h / ha), each divided by its variance
@@ -130,7 +131,7 @@ def encode(boxes: Any, anchors: Any, variances: tuple[float, ...] = (1.0, 1.0, 1
     return deltas / np.array(variances, "float32")
 
 
-def decode(deltas: Any, anchors: Any, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> Any:
+def decode(deltas: Tensor, anchors: Tensor, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Boxes xyxy (..., 4) from deltas (..., 4) and anchors (..., 4); the inverse of `encode`.
 
     bx = xa + wa tx, by = ya + ha ty, bw = wa exp(tw), bh = ha exp(th); tw and th are held below log(1000 / 16).
@@ -144,7 +145,7 @@ def decode(deltas: Any, anchors: Any, variances: tuple[float, ...] = (1.0, 1.0, 
     return np_like.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1)
 
 
-def _namespace(*arrays: Any) -> tuple[Any, tuple[Any, ...]]:
+def _namespace(*arrays: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
     """NumPy for NumPy (float32 or float64), keras.ops in float32 for everything else."""
     if all(isinstance(array, np.ndarray | list | tuple) for array in arrays):
         arrays = tuple(np.asarray(array) for array in arrays)
@@ -155,10 +156,10 @@ def _namespace(*arrays: Any) -> tuple[Any, tuple[Any, ...]]:
     return keras.ops, tuple(keras.ops.cast(array, "float32") for array in arrays)
 
 
-def _split(boxes: Any) -> tuple[Any, Any, Any, Any]:
+def _split(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _center_size(boxes: Any) -> tuple[Any, Any, Any, Any]:
+def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x1, y1, x2, y2 = _split(boxes)
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from kzoo.types import Tensor
 
-def smooth_l1(targets, predictions, beta: float = 1.0):
+
+def smooth_l1(targets: Tensor, predictions: Tensor, beta: float = 1.0) -> Tensor:
     """0.5 d^2 / beta where |d| < beta, else |d| - 0.5 beta, elementwise (Fast R-CNN, equation 3, has beta = 1).
 
     Faster R-CNN's code calls 1 / sqrt(beta) sigma: sigma 3 is beta 1/9.
@@ -13,13 +15,13 @@ def smooth_l1(targets, predictions, beta: float = 1.0):
     return ops.where(difference < beta, 0.5 * ops.square(difference) / beta, difference - 0.5 * beta)
 
 
-def softmax_cross_entropy(labels, logits):
+def softmax_cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
     """-log softmax(logits)[label] for labels (...) in 0..C-1 and logits (..., C) -> (...)."""
     logits = ops.cast(logits, "float32")
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
-def weighted_cross_entropy(labels, logits, weights):
+def weighted_cross_entropy(labels: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
     """-w_c log softmax(logits)_c with c the label: each class counts by its weight.
 
     Args:
@@ -32,7 +34,7 @@ def weighted_cross_entropy(labels, logits, weights):
     return weights * softmax_cross_entropy(labels, logits)
 
 
-def sigmoid_focal_loss(targets, logits, alpha: float | None = 0.25, gamma: float = 2.0):
+def sigmoid_focal_loss(targets: Tensor, logits: Tensor, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
     """-alpha_t (1 - p_t)^gamma log p_t, elementwise (RetinaNet, equation 5).
 
     p_t is p = sigmoid(logit) where the target is 1 and 1 - p where it is 0; alpha_t is alpha and 1 - alpha. With
@@ -52,7 +54,7 @@ def sigmoid_focal_loss(targets, logits, alpha: float | None = 0.25, gamma: float
     return loss if alpha is None else ops.where(positive, alpha, 1.0 - alpha) * loss
 
 
-def hard_negatives(loss, positive, negative, ratio: float = 3.0):
+def hard_negatives(loss: Tensor, positive: Tensor, negative: Tensor, ratio: float = 3.0) -> Tensor:
     """Marks the negatives of highest loss, at most `ratio` times the positives, image by image (SSD, section 2.2).
 
     Args:
@@ -68,7 +70,7 @@ def hard_negatives(loss, positive, negative, ratio: float = 3.0):
     return (rank < wanted) & negative
 
 
-def softmax_focal_loss(labels, logits, gamma: float = 2.0):
+def softmax_focal_loss(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """-(1 - p)^gamma log p with p = softmax(logits)[label], for labels (...) and logits (..., C) -> (...) float32.
 
     RetinaNet's focal loss (equation 4) for classes that exclude each other, as those of a pixel do; gamma = 0 is the
@@ -79,7 +81,7 @@ def softmax_focal_loss(labels, logits, gamma: float = 2.0):
     return ops.power(-ops.expm1(-loss) + 1e-8, gamma) * loss
 
 
-def soft_dice_loss(labels, logits, weights=None, smooth: float = 1.0):
+def soft_dice_loss(labels: Tensor, logits: Tensor, weights: Tensor | None = None, smooth: float = 1.0) -> Tensor:
     """1 - the mean over classes of (2 sum p g + smooth) / (sum p + sum g + smooth) (Milletari et al., 2016).
 
     The sums are over all pixels of the batch, p is the softmax and g is 1 at the label. A class that is neither there

@@ -4,20 +4,21 @@ import keras
 from keras import ops
 
 from kzoo import boxes as box_ops
+from kzoo.types import Tensor
 
 NEGATIVE = -1
 IGNORED = -2
 
 
 def match(
-    anchors,
-    boxes,
-    labels,
+    anchors: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
     positive: float = 0.5,
     negative: float | None = None,
     claim: str = "one_to_one",
     lowest: float = 0.0,
-):
+) -> Tensor:
     """Assigns each anchor a ground-truth box, "background" or "ignored".
 
     With positive=.5, negative=.4 and claim="none", anchors whose best IoU is .7, .45 and .2 become the index of that
@@ -65,7 +66,9 @@ def match(
     return ops.where(claimed >= 0, claimed, matched)
 
 
-def sample(matched, count: int, positive_fraction: float, seed: keras.random.SeedGenerator):
+def sample(
+    matched: Tensor, count: int, positive_fraction: float, seed: keras.random.SeedGenerator
+) -> tuple[Tensor, Tensor]:
     """Draws `count` anchors of each image, at most `positive_fraction` of them matched, the rest background.
 
     Where matched anchors are few, background fills up. The RPN of Faster R-CNN draws 256 with a fraction of 1/2,
@@ -100,7 +103,7 @@ def sample(matched, count: int, positive_fraction: float, seed: keras.random.See
     return ops.reshape(index, (-1, count)), ops.reshape(drawn, (-1, count))  # static, whatever A is
 
 
-def gather_matched(values, matched, background):
+def gather_matched(values: Tensor, matched: Tensor, background: Tensor | float) -> Tensor:
     """values (B, N) or (B, N, D) of each anchor's box: (B, A) or (B, A, D); `background` where there is none."""
     shape = values.shape
     if not shape[1]:  # 0, or unknown and maybe 0

@@ -81,7 +81,7 @@ def centre(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def segment_any_size(
-    images,
+    images: np.ndarray,
     predict: Predict,
     input_size: tuple[int, int],
     tile_size: tuple[int, int] | None = None,

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> dict:
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(min(5, len(train.class_names)), name="top5")],
         jit_compile=kzoo.models.base.resolve_jit_compile("auto"),
     )
-    history = model.fit(train, validation_data=validation, epochs=options.epochs, verbose=2).history
+    history = model.fit(train, validation_data=validation, epochs=options.epochs, verbose=2, shuffle=False).history
     body = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
     body.save_weights(weights)
     result = {name: values[-1] for name, values in history.items()}

@@ -39,7 +39,9 @@ class Memory:
         return arrays
 
 
-def shrink(image: np.ndarray, shorter_side: int | None, resample: Image.Resampling = Image.Resampling.BILINEAR):
+def shrink(
+    image: np.ndarray, shorter_side: int | None, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
     """An image (H, W, 3) or mask (H, W) with this shorter side; as it is where that is None or the image smaller."""
     height, width = image.shape[:2]
     shorter = min(height, width)

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kzoo.messages import missing_package, unknown_name
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -63,7 +67,7 @@ def module(name: str) -> ModuleType:
     return sys.modules[module_name]
 
 
-def prepare(name: str, data_dir: str | os.PathLike | None = None):
+def prepare(name: str, data_dir: str | os.PathLike | None = None) -> "tfds.core.DatasetBuilder":
     """Builds a named data set unless it was built before; says where in one line.
 
     Args:
@@ -103,7 +107,7 @@ def _builder(name: str, data_dir: str | os.PathLike | None = None):
         return cls(data_dir=root(data_dir), config=variant or None)
 
 
-def download_and_prepare(builder) -> None:
+def download_and_prepare(builder: "tfds.core.DatasetBuilder") -> None:
     """`builder.download_and_prepare()` with errors in one line.
 
     Raises:

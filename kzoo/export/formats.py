@@ -4,6 +4,7 @@ A .tflite file runs without TensorFlow and Keras: this module imports NumPy and,
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ class KerasFile:
         return self.model.infer(inputs) if hasattr(self.model, "infer") else self.model.detect(inputs)
 
 
-def litert_outputs(path: Path, outputs) -> tuple[str, ...]:
+def litert_outputs(path: Path, outputs: Iterable[str]) -> tuple[str, ...]:
     """The names of a .tflite file's outputs, in kzoo's form or in MediaPipe's; raises as `required_outputs` does."""
     for names in (MEDIAPIPE_DETECTIONS, MEDIAPIPE_SEGMENTS):
         if set(names) == outputs.keys():
@@ -167,7 +168,7 @@ def litert_outputs(path: Path, outputs) -> tuple[str, ...]:
     return required_outputs(path, outputs)
 
 
-def required_outputs(path: Path, outputs) -> tuple[str, ...]:
+def required_outputs(path: Path, outputs: Iterable[str]) -> tuple[str, ...]:
     """`DETECTIONS` or `SEGMENTS`, whichever a file has.
 
     Raises:

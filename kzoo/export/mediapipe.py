@@ -38,7 +38,7 @@ _OUTPUTS = {
 }
 
 
-def network(model) -> keras.Model:
+def network(model: keras.Model) -> keras.Model:
     """The graph from raw pixels to MediaPipe's outputs, in float32.
 
     Raises:

@@ -9,15 +9,19 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import kzoo
+
+if TYPE_CHECKING:
+    import keras
 
 FILE_NAME = "kzoo.json"
 LABELS_NAME = "labels.txt"
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 
-def describe(model, quantization: str | None = None) -> dict:
+def describe(model: "keras.Model", quantization: str | None = None) -> dict:
     """What goes into the file of `model` (a detector or a segmenter): plain JSON values."""
     class_names = getattr(model, "class_names", None)
     height, width = image_size(model)
@@ -37,7 +41,7 @@ def describe(model, quantization: str | None = None) -> dict:
     }
 
 
-def image_size(model) -> tuple[int, int]:
+def image_size(model: "keras.Model") -> tuple[int, int]:
     """The fixed (height, width) of a model's input.
 
     Raises:

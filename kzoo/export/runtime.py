@@ -3,7 +3,7 @@
 A .tflite file runs without TensorFlow and Keras: this module imports NumPy, Pillow and, when asked, ai-edge-litert.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from kzoo import tiling
 from kzoo.export.formats import BATCH, DETECTIONS, KerasFile, LiteRTFile, SavedModelFolder
 
 
-def load(path: str | Path, threads: int | None = None):
+def load(path: str | Path, threads: int | None = None) -> "FileDetector | FileSegmenter":
     """Loads an exported detector or segmenter.
 
     Args:
@@ -87,7 +87,7 @@ class FileModel:
 class FileDetector(FileModel):
     """A detector of any format: any image size in, boxes in pixels of the given image out."""
 
-    def detect(self, images) -> dict[str, np.ndarray]:
+    def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Finds objects; see `load` for what goes in and comes out."""
         most = self.file.shapes["boxes"][1] or 0
         return detect_any_size(images, self.image_size, self.file.run, most, self.file.batch_size)
@@ -96,7 +96,7 @@ class FileDetector(FileModel):
 class FileDetectorOfProposals(FileDetector):
     """Fast R-CNN's .keras file, whose detections are among proposals: those given, or selective search's."""
 
-    def detect(self, images, proposals=None) -> dict[str, np.ndarray]:
+    def detect(self, images: np.ndarray, proposals: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Finds objects; `proposals` (B, P, 4) xyxy pixels of the images given, which then have one size."""
         return super().detect(images) if proposals is None else self.model.detect(images, proposals)
 
@@ -104,7 +104,7 @@ class FileDetectorOfProposals(FileDetector):
 class FileSegmenter(FileModel):
     """A segmenter of any format: any image size in, labels of its pixels out."""
 
-    def segment(self, images) -> dict[str, np.ndarray]:
+    def segment(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Labels each pixel; see `load` for what goes in and comes out."""
         tile, stride = self.file.metadata.get("tile_size"), self.file.metadata.get("stride") or 1
         size = None if tile is None else tuple(tile)
@@ -112,7 +112,7 @@ class FileSegmenter(FileModel):
 
 
 def detect_any_size(
-    images,
+    images: np.ndarray | Sequence[np.ndarray],
     size: tuple[int, int],
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
     max_detections: int = 0,

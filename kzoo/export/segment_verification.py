@@ -1,13 +1,20 @@
 """Does an exported segmenter label what its Keras model labels? Pixel by pixel, and by mean IoU given masks."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from kzoo.export.runtime import FileSegmenter
 from kzoo.metrics import MeanIoU
+
+if TYPE_CHECKING:
+    import keras
 
 SAME_SCORE = 1e-4  # what two ways to sum the same network differ by, at most
 
 
-def compare(exported, model, batches) -> dict:
+def compare(exported: FileSegmenter, model: "keras.Model", batches: Iterable[tuple]) -> dict:
     """Runs both over the same images.
 
     Args:
@@ -17,8 +24,7 @@ def compare(exported, model, batches) -> dict:
     Returns:
         "images"; "label_agreement", the share of pixels with the same label; "score_agreement", the share with the same
         score to 1e-4; "image_agreement", the share of images in which all pixels have; "max_score_error" over all; with
-        masks also "mIoU_keras", "mIoU_exported",
-        "pixel_accuracy_keras" and "pixel_accuracy_exported".
+        masks also "mIoU_keras", "mIoU_exported", "pixel_accuracy_keras" and "pixel_accuracy_exported".
     """
     metrics = {side: MeanIoU(model.num_classes, class_names=model.class_names) for side in ("keras", "exported")}
     count = pixels = same = close = alike = 0

@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def benchmark(
-    detectors: Iterable, data=None, runs: int = 20, warmup: int = 3, protocol: str = "coco"
+    detectors: Iterable, data: Iterable | None = None, runs: int = 20, warmup: int = 3, protocol: str = "coco"
 ) -> Iterator[dict]:
     """Times detectors or segmenters on single images, from pixels to the end, and scores them if there is data.
 

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -19,10 +19,10 @@ FORMS = ("kzoo", "mediapipe")
 
 
 def litert(
-    model,
+    model: keras.Model,
     path: str | Path,
     quantization: str | None = None,
-    calibration=None,
+    calibration: Iterable | None = None,
     samples: int = 100,
     form: str = "kzoo",
 ) -> Path:
@@ -95,7 +95,7 @@ def convert(network: keras.Model, size: tuple[int, int]) -> bytes:
         return converter.convert()
 
 
-def calibration_inputs(calibration, size: tuple[int, int], samples: int) -> Iterator[np.ndarray]:
+def calibration_inputs(calibration: Iterable, size: tuple[int, int], samples: int) -> Iterator[np.ndarray]:
     """Yields at most `samples` inputs (1, H, W, 3) float32 from a data set, from batches or from single images."""
     given = 0
     for item in calibration:

@@ -10,7 +10,7 @@ from kzoo.export import metadata, writing
 from kzoo.layers.kernels import portable_operators
 
 
-def saved_model(model, path: str | Path) -> Path:
+def saved_model(model: keras.Model, path: str | Path) -> Path:
     """Writes the whole detector, pixels in and detections out, as a SavedModel folder.
 
     Signatures: `serving_default` takes `image` (B, H, W, 3) float32, `serve_uint8` the same in uint8, pixels 0..255 of

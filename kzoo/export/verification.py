@@ -1,14 +1,19 @@
 """Does an exported file find what its Keras model finds? Both run over the same images, and are scored side by side."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kzoo import boxes as box_ops
 from kzoo.export import segment_verification
-from kzoo.export.runtime import FileModel, load
+from kzoo.export.runtime import FileDetector, FileModel, FileSegmenter, load
 from kzoo.metrics import MeanAveragePrecision
 from kzoo.metrics.evaluation import common_class_names, to_original
+
+if TYPE_CHECKING:
+    import keras
 
 SCORES = ("mAP", "mAP@0.50", "mAP@0.75")
 SAME_OBJECT_IOU = 0.5
@@ -16,9 +21,9 @@ BATCH = 16  # images compared at once: the overlaps of all pairs of detections s
 
 
 def verify(
-    file,
-    model,
-    data,
+    file: str | Path | FileDetector | FileSegmenter,
+    model: "keras.Model",
+    data: Iterable,
     images: int | None = None,
     min_score: float = 0.05,
     protocol: str = "coco",
@@ -27,8 +32,7 @@ def verify(
     """Compares an exported file with the model it came from, detection by detection and by mean average precision.
 
     Two detections are the same object if they have the same label and each is the other's best overlap, with IoU of 0.5
-    or
-    more: the order of near-equal scores does not matter.
+    or more: the order of near-equal scores does not matter.
 
     Args:
         file: a path that `kzoo.export.load` takes, or a detector or segmenter.

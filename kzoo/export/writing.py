@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 
-def inference_model(model) -> keras.Model:
+def inference_model(model: keras.Model) -> keras.Model:
     """The graph from raw pixels to detections, in float32.
 
     A model trained under mixed precision is built anew from its configuration, with the same weights: float16 graphs do
@@ -32,7 +32,7 @@ def inference_model(model) -> keras.Model:
     return network
 
 
-def as_float32(model):
+def as_float32(model: keras.Model) -> keras.Model:
     """`model` itself if it computes in float32 throughout, else a float32 copy with its weights."""
     if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model

@@ -3,13 +3,16 @@
 from keras import ops
 
 from kzoo.layers.kernels import use_fused
+from kzoo.types import Tensor
 
 STRIDE = 17  # of the sample; prime, so that it meets every class and every anchor of a cell
 MARGIN = 1.5  # aims at so many times the scores that are wanted, for a sample to err by much before it asks for too few
 WORTHWHILE = 8  # times the number that is wanted; sorting fewer scores whole is as fast
 
 
-def best_scores(scores, count: int, threshold: float = -float("inf"), fused: bool | None = None):
+def best_scores(
+    scores: Tensor, count: int, threshold: float = -float("inf"), fused: bool | None = None
+) -> tuple[Tensor, Tensor]:
     """The `count` highest scores of each row, descending; among equals the earlier one first.
 
     Args:

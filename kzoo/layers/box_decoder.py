@@ -3,6 +3,7 @@
 import keras
 
 from kzoo import boxes as box_ops
+from kzoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -28,7 +29,7 @@ class BoxDecoder(keras.layers.Layer):
     def call(self, deltas, anchors):
         return box_ops.decode(deltas, keras.ops.convert_to_tensor(anchors, "float32"), self.variances)
 
-    def encode(self, boxes, anchors):
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """The deltas (..., A, 4) that `call` turns back into `boxes` (..., A, 4)."""
         return box_ops.encode(boxes, anchors, self.variances)
 

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from kzoo.types import Tensor
 
-def gather_rows(values, index):
+
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """values (B, N) or (B, N, D) at index (B, K) -> (B, K) or (B, K, D)."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

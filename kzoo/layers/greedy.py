@@ -9,9 +9,18 @@ from keras import ops
 from kzoo import boxes as box_ops
 from kzoo.layers.gather import gather_rows
 from kzoo.layers.kernels import use_fused
+from kzoo.types import Tensor
 
 
-def suppress(boxes, labels, num_classes: int, eligible, iou_threshold: float, count: int, fused: bool | None = None):
+def suppress(
+    boxes: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    eligible: Tensor,
+    iou_threshold: float,
+    count: int,
+    fused: bool | None = None,
+) -> tuple[Tensor, Tensor]:
     """Takes the first eligible box left, drops those of its class with IoU > threshold, and repeats.
 
     Args:
@@ -34,7 +43,7 @@ def suppress(boxes, labels, num_classes: int, eligible, iou_threshold: float, co
     return _loop(separated, eligible, iou_threshold, count)
 
 
-def has_area(boxes):
+def has_area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
 
 

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kzoo.types import Tensor
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class MaxPoolingWithSwitches(keras.layers.Layer):
@@ -105,7 +107,7 @@ class MaxUnpooling2D(keras.layers.Layer):
         return super().get_config() | {"pool_size": self.pool_size}
 
 
-def known_sizes(x) -> tuple:
+def known_sizes(x: Tensor) -> tuple:
     """Height, width and channels of a map (B, H, W, C): numbers where the graph knows them, tensors elsewhere."""
     return tuple(
         static if static is not None else dynamic for static, dynamic in zip(x.shape[1:], ops.shape(x)[1:], strict=True)

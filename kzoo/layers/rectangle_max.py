@@ -12,8 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.types import Tensor
 
-def rectangle_max(features, top, bottom, left, right, largest: tuple[int, int] | None = None):
+
+def rectangle_max(
+    features: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, largest: tuple[int, int] | None = None
+) -> Tensor:
     """Maximum over rectangles of cells, channel by channel.
 
     The gradient goes to the cell that holds the maximum. Where several do, TensorFlow, which has a backward pass of its

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.kernels import use_fused
+from kzoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -59,7 +60,7 @@ class RoIAlign(keras.layers.Layer):
         )
         return ops.matmul(columns[:, :, None], ops.reshape(by_row, (batch, regions, p, width, channels)))
 
-    def crops(self, features, rois, images, stride: float):
+    def crops(self, features: Tensor, rois: Tensor, images: Tensor, stride: float) -> Tensor:
         """What `call` says of any number of regions (M, 4), each of the image of its index in (M,): (M, p, p, C)."""
         import tensorflow as tf
 

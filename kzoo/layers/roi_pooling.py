@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.rectangle_max import rectangle_max
+from kzoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -78,7 +79,7 @@ class RoIPooling(keras.layers.Layer):
         return super().get_config() | {"pool_size": self.pool_size, "clip_rois": self.clip_rois}
 
 
-def round_half_away(x):
+def round_half_away(x: Tensor) -> Tensor:
     """To the nearest integer, halves away from zero as C's `round` (NumPy and Keras round them to even); int32."""
     size = ops.abs(x)
     whole = ops.floor(size)

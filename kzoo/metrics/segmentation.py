@@ -1,7 +1,7 @@
 """Measures of label maps: IoU and Dice of the classes, accuracies, and the F1 score of their boundaries."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class BoundaryF1:
         return np.bincount(labels, minlength=self.num_classes)[: self.num_classes]
 
 
-def label_maps(targets, found) -> tuple[np.ndarray, np.ndarray]:
+def label_maps(targets: Mapping | np.ndarray, found: Mapping | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Masks and predicted labels as arrays (B, H, W) of one shape, from arrays or from dicts with "masks", "labels".
 
     Raises:
@@ -186,12 +186,12 @@ def _ratio(a, b):
     return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
 
 
-def score(value) -> float:
+def score(value: float) -> float:
     """A measure as a Python float, −1 for one that could not be measured."""
     return -1.0 if np.isnan(value) else float(value)
 
 
-def mean_score(values) -> float:
+def mean_score(values: Sequence[float] | np.ndarray) -> float:
     """The mean of what could be measured, −1 if nothing could."""
     values = np.asarray(values, float)
     known = values[~np.isnan(values)]

@@ -1,6 +1,6 @@
 """What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kzoo import images as image_ops
+from kzoo.types import Tensor
 
 
 class Network(keras.Model):
@@ -87,11 +88,11 @@ class Network(keras.Model):
             raise ValueError("Detectors take no sample_weight: the papers' losses weigh boxes, not images.")
         return targets
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping | Tensor) -> dict:
         """The parts of the loss, scalars in float32, by name."""
         raise NotImplementedError(f"{type(self).__name__} must define raw_losses.")
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping | Tensor) -> dict:
         """What users want to have, from raw heads."""
         raise NotImplementedError(f"{type(self).__name__} must define decode.")
 
@@ -123,7 +124,7 @@ class Detector(Network):
 
     loss_names: tuple[str, ...] = ("class_loss", "box_loss")
 
-    def detect(self, images, batch_size: int = 32) -> dict[str, np.ndarray]:
+    def detect(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects.
 
         Args:
@@ -177,7 +178,7 @@ def fine_tuning(
     )
 
 
-def resolve_jit_compile(jit_compile):
+def resolve_jit_compile(jit_compile: bool | str) -> bool | str:
     """Keras' "auto" without XLA on a TensorFlow CPU, where it makes convolutions several times slower."""
     if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -8,7 +8,7 @@ deltas for background; with another backbone than VGG16 its map of stride 16 tak
 truth counts as proposals in training (code).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from kzoo.layers import BoxDecoder, NonMaxSuppression, RoIPooling
 from kzoo.models import region_head
 from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile
 from kzoo.proposals import search_batch
+from kzoo.types import Tensor
 
 POOL_SIZE = 7
 STRIDE = 16
@@ -121,7 +122,7 @@ class FastRCNN(Detector):
         # The regions go through the network in the loss, and its dropout has to know.
         return super().compute_loss(x, y, {**y_pred, "training": training}, sample_weight, training)
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """The multi-task loss over 64 regions an image, a quarter of them positive (section 2.3)."""
         boxes = ops.where((targets["labels"] >= 0)[..., None], ops.cast(targets["boxes"], "float32"), 0.0)
         regions = ops.concatenate([ops.cast(targets["proposals"], "float32"), boxes], axis=1)
@@ -131,7 +132,7 @@ class FastRCNN(Detector):
         found = self.head(self.pooling(raw["C4"], regions, stride=STRIDE), training=raw.get("training", False))
         return region_head.region_losses(found, regions, drawn, targets, self.box_decoder)
 
-    def decode(self, raw, proposals) -> dict:
+    def decode(self, raw: Mapping, proposals: Tensor) -> dict:
         """Classes and boxes of the proposals (B, P, 4), per-class NMS (section 3)."""
         found = self.head(self.pooling(raw["C4"], proposals, stride=STRIDE))
         return region_head.region_detections(found, proposals, self.box_decoder, self.nms, self.image_size)
@@ -149,7 +150,9 @@ class FastRCNN(Detector):
         model.compile(jit_compile=resolve_jit_compile("auto"))
         return model
 
-    def detect(self, images, proposals=None, batch_size: int = 32) -> dict[str, np.ndarray]:
+    def detect(
+        self, images: np.ndarray, proposals: np.ndarray | None = None, batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
         """Finds objects among proposals.
 
         Args:

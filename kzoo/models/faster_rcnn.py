@@ -12,7 +12,7 @@ than a pixel are dropped, not thinner than 16; the paper's anchors shrink with a
 are no box deltas for background; the pyramid draws 128 regions an image, not 512.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -187,7 +187,7 @@ class FasterRCNN(Detector):
         # The second stage runs in the loss, and its dropout has to know.
         return super().compute_loss(x, y, {**y_pred, "training": training}, sample_weight, training)
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """The four losses: of the RPN, and of the second stage on regions drawn from its proposals."""
         boxes = ops.where((targets["labels"] >= 0)[..., None], ops.cast(targets["boxes"], "float32"), 0.0)
         regions = self.train_proposals(raw["objectness"], raw["deltas"], self.anchors)
@@ -201,13 +201,13 @@ class FasterRCNN(Detector):
             **region_head.region_losses(found, regions, drawn, targets, self.box_decoder),
         }
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping) -> dict:
         """Proposals, the second stage, per-class NMS."""
         regions = self.test_proposals(raw["objectness"], raw["deltas"], self.anchors)
         found = self.head(self._pool(raw, regions))
         return region_head.region_detections(found, regions, self.box_decoder, self.nms, self.image_size)
 
-    def propose(self, images, count: int = 100) -> dict[str, np.ndarray]:
+    def propose(self, images: np.ndarray, count: int = 100) -> dict[str, np.ndarray]:
         """What the first stage says of images (B, H, W, 3), for pictures and to measure its recall.
 
         Returns:

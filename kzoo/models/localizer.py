@@ -4,7 +4,7 @@ One trunk, two heads: class scores and four numbers of a box, trained together (
 AlexNet (Krizhevsky et al., NIPS 2012): 4096 -> C with a softmax loss, 4096 -> 4 with an L2 loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import layers, ops
@@ -118,7 +118,7 @@ class Localizer(Detector):
         }
         self._backbone = backbone
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """Softmax and L2 loss, each the mean over the images that have an object."""
         boxes, labels = self._the_object(targets)
         has_object = ops.cast(labels >= 0, "float32")
@@ -141,7 +141,7 @@ class Localizer(Detector):
         box = ops.take_along_axis(boxes, index[..., None], axis=1)[:, 0]
         return box, ops.take_along_axis(labels, index, axis=1)[:, 0]
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping) -> dict:
         """The most probable class, and the box clipped to the image: detections with K = 1."""
         scores, labels = ops.top_k(ops.softmax(ops.cast(raw["classes"], "float32")), 1)
         said = ops.cast(raw["boxes"], "float32")

@@ -9,6 +9,7 @@ from kzoo import boxes as box_ops
 from kzoo import losses, matching
 from kzoo.layers import BoxDecoder, NonMaxSuppression
 from kzoo.layers.gather import gather_rows
+from kzoo.types import Tensor
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # (code) deviations of the box targets, which the paper normalises to 1
 
@@ -65,7 +66,14 @@ class RegionHead(keras.layers.Layer):
         return super().get_config() | {"num_classes": self.num_classes, "units": self.units, "dropout": self.dropout}
 
 
-def draw_regions(regions, targets: Mapping, count: int, seed, positive_fraction: float = 0.25, lowest: float = 0.0):
+def draw_regions(
+    regions: Tensor,
+    targets: Mapping,
+    count: int,
+    seed: keras.random.SeedGenerator,
+    positive_fraction: float = 0.25,
+    lowest: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     """Draws the regions that a training step looks at (Fast R-CNN, section 2.3, mini-batch sampling).
 
     A quarter shows an object with IoU > 0.5; the rest are background with IoU in [`lowest`, 0.5).
@@ -83,7 +91,7 @@ def draw_regions(regions, targets: Mapping, count: int, seed, positive_fraction:
     return gather_rows(regions, index), drawn
 
 
-def region_losses(found: Mapping, regions, drawn, targets: Mapping, decoder: BoxDecoder) -> dict:
+def region_losses(found: Mapping, regions: Tensor, drawn: Tensor, targets: Mapping, decoder: BoxDecoder) -> dict:
     """Lcls + [u >= 1] Lloc over the drawn regions (Fast R-CNN, section 2.3, equations 1 to 3), lambda 1.
 
     Args:
@@ -106,7 +114,9 @@ def region_losses(found: Mapping, regions, drawn, targets: Mapping, decoder: Box
     }
 
 
-def region_detections(found: Mapping, regions, decoder: BoxDecoder, nms: NonMaxSuppression, image_size) -> dict:
+def region_detections(
+    found: Mapping, regions: Tensor, decoder: BoxDecoder, nms: NonMaxSuppression, image_size: tuple[int, int]
+) -> dict:
     """Softmax, each class's own boxes cut to the image, per-class NMS; regions without area find nothing."""
     num_classes = found["boxes"].shape[2]
     pairs = regions.shape[1] * num_classes

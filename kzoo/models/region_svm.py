@@ -4,7 +4,7 @@ Neither is one graph: proposals come from outside, and three trainings follow ea
 gradient. What all three learn are weights of the network here, so that one .keras file holds the whole detector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from kzoo.layers import NonMaxSuppression
 from kzoo.models import region_training
 from kzoo.models.base import Detector, resolve_jit_compile
 from kzoo.proposals import selective_search
+from kzoo.types import Tensor
 
 CHUNK = 128  # regions that go through the network at once
 FEW_SHAPES = 32  # regions are padded to a multiple of this: XLA compiles anew for every other number of them
@@ -57,7 +58,7 @@ class RegionSVM(Detector):
         """As in Keras, for the fine-tuning; None is the paper's: SGD with 0.001 (R-CNN, section 2.3), momentum 0.9."""
         super().compile(keras.optimizers.SGD(1e-3, momentum=0.9) if optimizer is None else optimizer, **kwargs)
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Tensor, raw: Mapping) -> dict:
         """Cross-entropy of the (N + 1)-way classifier; targets (R,) int: 0 for background, label + 1 else."""
         return {"class_loss": ops.mean(losses.softmax_cross_entropy(targets, raw["classes"]))}
 
@@ -71,7 +72,9 @@ class RegionSVM(Detector):
         described = self._in_chunks(self._describer, image, padded(boxes))
         return {key: value[: len(boxes)] for key, value in described.items()}
 
-    def detect(self, images, proposals=None, batch_size: int = 32) -> dict[str, np.ndarray]:
+    def detect(
+        self, images: np.ndarray, proposals: np.ndarray | None = None, batch_size: int = 32
+    ) -> dict[str, np.ndarray]:
         """Finds objects.
 
         Args:
@@ -164,7 +167,7 @@ def padded(boxes: np.ndarray) -> np.ndarray:
     return np.pad(boxes, ((0, -len(boxes) % FEW_SHAPES), (0, 0)))
 
 
-def heads(pooled, units: int, dropout: float, num_classes: int) -> dict:
+def heads(pooled: Tensor, units: int, dropout: float, num_classes: int) -> dict:
     """fc6, fc7 and what is said of a region, from its pooled features (R, D), a layer's output named "pooled".
 
     Returns:

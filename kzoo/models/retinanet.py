@@ -11,7 +11,7 @@ unlearned (`claim="best"` gives it its best anchor, as Faster R-CNN does).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import layers, ops
@@ -173,7 +173,7 @@ class RetinaNet(Detector):
         }
         self._backbone = backbone
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """The loss of all anchors that are not ignored, over the number of matched ones (section 4.1)."""
         matched = matching.match(
             self.anchors,
@@ -209,7 +209,7 @@ class RetinaNet(Detector):
             counts = positive | losses.hard_negatives(value, positive, negative, NEGATIVES_PER_POSITIVE)
         return ops.where(counts, value, 0.0)
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping) -> dict:
         """The best candidates of each level, their sigmoids, per-class NMS (section 4.1, inference)."""
         boxes = box_ops.clip(self.box_decoder(raw["boxes"], self.anchors), self.image_size)
         best = self.candidates(boxes, raw["classes"])

@@ -1,6 +1,6 @@
 """What every segmenter of the zoo has: logits of each pixel for training, labels and scores for everything else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ from keras import layers, ops
 from kzoo import losses, tiling
 from kzoo.messages import unknown_name
 from kzoo.models.base import Network
+from kzoo.types import Tensor
 
 LOSSES = ("cross_entropy", "dice", "focal", "weighted_cross_entropy")
 VOID = 255
@@ -79,7 +80,7 @@ class Segmenter(Network):
         targets["weights"] = weights * ops.cast(targets.get("weights", 1.0), "float32")
         return targets
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping | Tensor, raw: Tensor) -> dict:
         """The loss over the pixels that are not void, each times its weight; 0 without any."""
         targets = targets if isinstance(targets, dict) else {"masks": targets}
         if "masks" not in targets:
@@ -106,14 +107,14 @@ class Segmenter(Network):
         count = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
         return {"mask_loss": ops.sum(ops.where(valid, pixels, 0.0) * weights) / count}
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Tensor) -> dict:
         """{"labels": (B, h, w) int32, "scores": (B, h, w), their softmax}; of equal logits the first wins."""
         scores = layers.Softmax(dtype="float32", name="postprocess_softmax")(raw)
         # top_k and not argmax, which has no built-in LiteRT operator for floats.
         labels = ops.top_k(raw, 1)[1]
         return {"labels": ops.cast(labels, "int32")[..., 0], "scores": ops.max(scores, axis=-1)}
 
-    def segment(self, images, batch_size: int = 4) -> dict[str, np.ndarray]:
+    def segment(self, images: np.ndarray, batch_size: int = 4) -> dict[str, np.ndarray]:
         """Labels each pixel.
 
         Args:
@@ -128,18 +129,18 @@ class Segmenter(Network):
         return tiling.segment_any_size(images, self.infer, self.image_size, self.tile_size, self.stride, batch_size)
 
 
-def logits(x, num_classes: int, name: str = "score", **kwargs) -> keras.KerasTensor:
+def logits(x: Tensor, num_classes: int, name: str = "score", **kwargs) -> keras.KerasTensor:
     """1x1 convolution to the classes; in float32, where losses and softmax need it, under any policy."""
     return layers.Conv2D(num_classes, 1, dtype="float32", name=name, **kwargs)(x)
 
 
-def pad_to_multiple(images, stride: int):
+def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
     """Adds black rows below and columns at the right until the size is a multiple of `stride`."""
     bottom, right = (-side % stride for side in images.shape[1:3])
     return layers.ZeroPadding2D(((0, bottom), (0, right)), name="pad")(images) if bottom or right else images
 
 
-def crop_to(x, size: tuple[int, int], start: tuple[int, int] = (0, 0), name: str | None = None):
+def crop_to(x: Tensor, size: tuple[int, int], start: tuple[int, int] = (0, 0), name: str | None = None) -> Tensor:
     """`size` = (height, width) of a map, from `start` = (row, column) on, in the map's own dtype under any policy."""
     ends = [have - first - want for have, first, want in zip(x.shape[1:3], start, size, strict=True)]
     if not any([*start, *ends]):

@@ -7,7 +7,7 @@ backbone it is the edge variant, and with a MobileNet the heads are SSDLite's (S
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -127,7 +127,7 @@ class SSD(Detector):
         if paper and str(weights) == "imagenet":
             _take_over_fully_connected(self, keras.applications.VGG16(weights="imagenet"))
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """1/N (Lconf + alpha Lloc), alpha 1, N the matched default boxes of the batch (section 2.2, equation 1)."""
         matched = matching.match(self.anchors, targets["boxes"], targets["labels"], positive=0.5, claim="one_to_one")
         positive = matched >= 0
@@ -145,7 +145,7 @@ class SSD(Detector):
             "box_loss": ops.sum(ops.where(positive, localization, 0.0)) / count,
         }
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping) -> dict:
         """Softmax, decoded boxes clipped to the image, per-class NMS (section 3.1)."""
         scores = layers.Softmax(dtype="float32", name="postprocess_softmax")(raw["classes"])[..., 1:]
         boxes = box_ops.clip(self.box_decoder(raw["boxes"], self.anchors), self.image_size)

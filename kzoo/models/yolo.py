@@ -10,7 +10,7 @@ learned (the authors' code shuffles them and does the same).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from kzoo.backbones import leaky_conv
 from kzoo.layers import BatchNormalization, NonMaxSuppression, separable_conv2d
 from kzoo.messages import unknown_name
 from kzoo.models.base import Detector, checked_size, fine_tuning
+from kzoo.types import Tensor
 
 COORD_WEIGHT = 5.0  # lambda_coord, section 2.2
 NOOBJ_WEIGHT = 0.5  # lambda_noobj
@@ -132,7 +133,7 @@ class YOLO(Detector):
         }
         self._backbone = backbone
 
-    def raw_losses(self, targets, raw) -> dict:
+    def raw_losses(self, targets: Mapping, raw: Mapping) -> dict:
         """The five sums of squares of equation 3, in three parts; the mean over the images of the batch."""
         boxes, classes, confidences = (self._flat(raw[key]) for key in ("boxes", "classes", "confidences"))
         matched, truth, labels = self.assign(targets)
@@ -151,7 +152,7 @@ class YOLO(Detector):
             "confidence_loss": ops.sum(confidence + NOOBJ_WEIGHT * background) / images,
         }
 
-    def assign(self, targets):
+    def assign(self, targets: Mapping) -> tuple[Tensor, Tensor, Tensor]:
         """Which object each cell answers for: the first whose centre lies in it.
 
         Returns:
@@ -176,7 +177,7 @@ class YOLO(Detector):
             matching.gather_matched(labels, matched, -1),
         )
 
-    def responsible(self, boxes, matched, truth):
+    def responsible(self, boxes: Tensor, matched: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Which predictor of a cell is responsible: that of highest IoU, and where all are 0 of lowest RMSE (code).
 
         Args:
@@ -195,7 +196,7 @@ class YOLO(Detector):
         chosen = (best[..., None] == ops.arange(self.boxes_per_cell, dtype=best.dtype)) & (matched >= 0)[..., None]
         return ops.cast(chosen, "float32"), overlap
 
-    def said(self, raw) -> dict:
+    def said(self, raw: Mapping) -> dict:
         """What each cell says, before the suppression.
 
         Returns:
@@ -210,7 +211,7 @@ class YOLO(Detector):
             "confidences": ops.relu(confidences),
         }
 
-    def decode(self, raw) -> dict:
+    def decode(self, raw: Mapping) -> dict:
         """Pr(class) x confidence of each box (equation 1), per-class NMS."""
         said = self.said(raw)
         scores = said["classes"][:, :, None] * said["confidences"][..., None]

@@ -204,9 +204,9 @@ def cut(
     boxes: tf.Tensor,
     labels: tf.Tensor,
     window: tf.Tensor,
-    size=None,
+    size: tuple[int, int] | None = None,
     resize: str = "stretch",
-    recolour=None,
+    recolour: Callable | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Shows a window of an image and its boxes at `size`, or at the window's own size rounded to whole pixels."""
     if size is None:

@@ -2,8 +2,9 @@
 
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from kzoo.data.readers.layout import resolve_split
 from kzoo.data.readers.progress import track
 from kzoo.data.readers.raw import RawImage, assemble
 from kzoo.messages import unknown_name
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 def read(
@@ -39,7 +43,9 @@ def read(
     return assemble(raws, names, None if split is None else wanted[0])
 
 
-def prepare(name: str, data_dir: str | Path | None = None, wanted: Callable | None = None):
+def prepare(
+    name: str, data_dir: str | Path | None = None, wanted: Callable | None = None
+) -> "tfds.core.DatasetBuilder":
     """Finds a TFDS data set where it was prepared before (also in TFDS' own folder), else downloads it, saying so.
 
     Args:
@@ -75,7 +81,7 @@ def prepare(name: str, data_dir: str | Path | None = None, wanted: Callable | No
     return builder
 
 
-def objects_feature(name: str, features) -> dict:
+def objects_feature(name: str, features: Mapping) -> dict:
     """The features of one object: those of the sequence that has "bbox" and "label".
 
     Raises:

@@ -1,6 +1,6 @@
 """Segmentation data sets of TensorFlow Datasets, and kzoo's own named ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kzoo.data import named
@@ -53,7 +53,7 @@ def read(
     return masks.assemble(listed, classes, None if split is None else wanted[0], source=name)
 
 
-def mask_feature(name: str, features) -> str:
+def mask_feature(name: str, features: Mapping) -> str:
     """The name of the feature with a number for each pixel.
 
     Raises:
