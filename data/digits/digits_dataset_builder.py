@@ -126,7 +126,7 @@ def compose(
     scans: np.ndarray,
     labels: np.ndarray,
     config: DigitsConfig = SEVERAL,
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
     """Draws one picture.
 
     Args:

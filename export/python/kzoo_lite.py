@@ -18,7 +18,7 @@ import json
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +131,9 @@ def nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return values[rows[:, None], columns]
 
 
-def tiles(image: np.ndarray, run, input_size, tile_size, stride: int) -> dict[str, np.ndarray]:
+def tiles(
+    image: np.ndarray, run: Callable, input_size: tuple[int, int], tile_size: tuple[int, int], stride: int
+) -> dict[str, np.ndarray]:
     """A segmenter whose labels are good in the centre of its input only: tile by tile, mirrored beyond the border."""
     starts = []
     for length, tile in zip(image.shape[:2], tile_size, strict=True):  # multiples of the stride cover the image

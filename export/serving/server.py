@@ -17,8 +17,10 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import protocol
@@ -145,7 +147,7 @@ class Queue:
         self._taken = 0
 
     @contextlib.contextmanager
-    def place(self):
+    def place(self) -> Iterator[None]:
         if self._taken >= self._places:
             raise Fault(f"{self._taken} requests are waiting already. Try again later.", 429)
         self._taken += 1
@@ -154,7 +156,7 @@ class Queue:
         finally:
             self._taken -= 1
 
-    async def run(self, function, *arguments):
+    async def run(self, function: Callable, *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
 
