@@ -123,6 +123,7 @@ def trained(options, training):
         batch_size=options.batch_size,
         augment=["dihedral", "photometric", *(["elastic"] if options.elastic else [])],
         fit="crop",
+        context=model.context,
         weights=options.weight_map,
         seed=options.seed,
         start_epoch=0,

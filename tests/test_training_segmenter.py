@@ -81,8 +81,8 @@ def test_a_network_of_tiles_is_trained_on_crops(folder):
     valid = kzoo.models.create("unet", 3, image_size=44, depth=2, width=0.1)
     same = kzoo.models.create("unet", 3, image_size=44, depth=2, width=0.1, padding="same")
     config = TrainConfig(data=str(folder), model="unet", batch_size=2, data_options={"weights": True})
-    assert batch_options(config, valid) == {"fit": "crop", "weights": True}
-    assert batch_options(config, same) == {"fit": "stretch", "weights": True}
+    assert batch_options(config, valid) == {"fit": "crop", "context": (20, 20), "weights": True}
+    assert batch_options(config, same) == {"fit": "stretch", "context": (0, 0), "weights": True}
     source, losses, measured = Feed(config, None, None, task_of(config), 0).open(valid, (44, 44))
     assert set(next(iter(source.dataset))[1]) == {"masks", "weights", "image_id"}
     assert next(iter(losses))[0].shape == (2, 44, 44, 3)

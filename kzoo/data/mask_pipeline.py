@@ -20,6 +20,7 @@ def from_masks(
     augment: bool | str | Sequence[str] = False,
     *,
     fit: str = "stretch",
+    context: tuple[int, int] = (0, 0),
     weights: bool = False,
     shuffle: bool | None = None,
     seed: int = 0,
@@ -37,6 +38,8 @@ def from_masks(
             an augmentation, or a list of them (see `kzoo.data.augment.masks`).
         fit: "stretch" resizes to `image_size`, masks to the nearest pixel; "crop" keeps the scale and takes a window,
             at random in training and else from the centre, mirrored where the image ends.
+        context: (rows, columns) at either side of a crop that the network sees and does not label, `network.context`;
+            they may lie beyond the image, so that its border is learned, too.
         weights: adds U-Net's boundary weights; cells are the connected regions of all classes but the first, or the
             numbered objects. They are made once an image and kept.
         cache: keep decoded images, masks and weights in memory, as many as fit into 2 GiB (or the given number of
@@ -56,6 +59,8 @@ def from_masks(
     names = augmentation.names_of(augment)
     if fit not in FITS:
         raise ValueError(unknown_name("fit", fit, FITS))
+    if size is not None and not all(0 <= 2 * margin < side for side, margin in zip(size, context, strict=True)):
+        raise ValueError(f"context must be two numbers that leave pixels of {size} to label. Received: {context}.")
     annotations = first(annotations, limit)
     plan = Plan(size, 1 if size is None else batch_size, bool(names), shuffle, seed, start_epoch)
     if size is None and (plan.training or weights):
@@ -83,7 +88,7 @@ def from_masks(
         maps = [mask, tf.ensure_shape(weight, (None, None))] if weights else [mask]
         # A second showing in one epoch (the last batch) is augmented anew.
         image_seed = tf.random.fold_in([seed, epoch], serial) if plan.training else None
-        image, maps = augmentation.augment(image, maps, image_seed, names, size, fit)
+        image, maps = augmentation.augment(image, maps, image_seed, names, size, fit, context)
         targets["masks"] = tf.cast(maps[0], tf.int32)
         if weights:
             targets["weights"] = maps[1]

@@ -27,6 +27,7 @@ class Segmenter(Network):
 
     Attributes:
         tile_size: (height, width) of the tiles in which `segment` puts an image together; None where it resizes.
+        context: (rows, columns) at either side that are seen and not labelled; 0 but for valid convolutions.
         stride: how many pixels the coarsest feature map's cells are apart.
     """
 
@@ -47,6 +48,10 @@ class Segmenter(Network):
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(f"num_classes is {num_classes}, but class_weights has {len(self.class_weights)} numbers.")
         self._set_loss(loss)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        return tuple((seen - out) // 2 for seen, out in zip(self.image_size, self.output_shape[1:3], strict=True))
 
     def _set_loss(self, loss: str | Callable) -> None:
         if not callable(loss) and loss not in LOSSES:

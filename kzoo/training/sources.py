@@ -131,7 +131,8 @@ def batch_options(config: TrainConfig, network: Any) -> dict[str, Any]:
     if not hasattr(network, "segment"):
         return proposal_options(config.data_options, network)
     fit = "stretch" if getattr(network, "tile_size", None) is None else "crop"
-    return {"fit": fit} | {key: value for key, value in config.data_options.items() if key in ("fit", "weights")}
+    asked = {key: value for key, value in config.data_options.items() if key in ("fit", "weights")}
+    return {"fit": fit, "context": getattr(network, "context", (0, 0))} | asked
 
 
 def proposal_options(data_options: Mapping[str, Any], network: Any) -> dict[str, Any]:

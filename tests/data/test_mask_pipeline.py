@@ -118,6 +118,29 @@ def test_a_crop_lies_anywhere_in_the_image():
     assert set(starts) == {0, 1, 2}
 
 
+def test_every_pixel_is_labelled_in_some_crop_with_context():
+    image = np.zeros((3, 7, 3), "uint8")
+    columns = np.tile(np.arange(7, dtype="uint8"), (3, 1))
+    mirrored = np.pad(np.arange(7), 2, mode="reflect")
+    seen = set()
+    for k in range(60):
+        row = augmentation.cropped(image, [columns], [0, k], (3, 5), (0, 2))[1][0][0].numpy()
+        seen.add(int(row[2]))  # of 5 columns only the middle one is labelled
+        np.testing.assert_array_equal(row, mirrored[row[2] : row[2] + 5])
+    assert seen == set(range(7))
+
+
+def test_context_moves_no_crop_from_the_centre_and_leaves_something_to_label(annotations):
+    options = {"image_size": (10, 12), "fit": "crop"}
+    plain, wide = (
+        next(from_masks(annotations, **options, context=context).as_numpy_iterator()) for context in [(0, 0), (3, 4)]
+    )
+    np.testing.assert_array_equal(plain[0], wide[0])
+    np.testing.assert_array_equal(plain[1]["masks"], wide[1]["masks"])
+    with pytest.raises(ValueError, match=r"leave pixels of \(10, 12\) to label. Received: \(5, 4\)"):
+        from_masks(annotations, **options, context=(5, 4))
+
+
 def test_a_zoom_shows_void_beyond_the_image():
     values = np.arange(4, dtype="uint8").reshape(2, 2)
     shape = tf.constant([2.0, 2.0])

@@ -27,6 +27,7 @@ def test_the_papers_network():
     up = sum(4 * 2 * o * o + o for o in (512, 256, 128, 64))
     assert model.count_params() == convolutions + up + 64 * 2 + 2
     assert model.tile_size == (388, 388)
+    assert model.context == (92, 92)
     # He's start, section 3: sqrt(2 / N), N the inputs of a neuron.
     deviation = np.std(keras.ops.convert_to_numpy(model.get_layer("down4_conv2").kernel))
     assert deviation == pytest.approx(np.sqrt(2 / (9 * 512)), rel=0.01)

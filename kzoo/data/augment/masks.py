@@ -61,6 +61,7 @@ def augment(
     names: Sequence[str],
     size: tuple[int, int],
     fit: str = "stretch",
+    context: tuple[int, int] = (0, 0),
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Applies augmentations to one image and its maps and brings them to `size`.
 
@@ -72,6 +73,7 @@ def augment(
         names: of AUGMENTATIONS, as `names_of` returns them.
         size: (height, width). fit: "stretch", or "crop", which keeps the scale and takes a window, mirrored where the
             image ends.
+        context: of a window, see `cropped`.
 
     Returns:
         image (height, width, 3) float32 0..255; the maps (height, width), VOID or 0 where a zoom shows what lies
@@ -90,7 +92,7 @@ def augment(
             image, *maps = (SYMMETRIES[name](part, no_boxes, no_labels, branch(name))[0] for part in parts)
             maps = [one[..., 0] for one in maps]
     if fit == "crop":
-        image, maps = cropped(image, maps, None if seed is None else branch("crop"), size)
+        image, maps = cropped(image, maps, None if seed is None else branch("crop"), size, context)
     window = whole(image)
     for name in names:
         if name in WINDOWS:
@@ -106,18 +108,26 @@ def augment(
 
 
 def cropped(
-    image: tf.Tensor, maps: Sequence[tf.Tensor], seed: tf.Tensor | None, size: tuple[int, int]
+    image: tf.Tensor,
+    maps: Sequence[tf.Tensor],
+    seed: tf.Tensor | None,
+    size: tuple[int, int],
+    context: tuple[int, int] = (0, 0),
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """A window of `size` at the image's own scale, from anywhere or from the centre; mirrored where the image ends."""
+    """A window of `size` at the image's own scale, from anywhere or from the centre; mirrored where the image ends.
+
+    `context` is how many of its pixels (above and below, at either side) a network sees without labelling them: they
+    may lie beyond the image, so that every pixel of it is labelled in some window.
+    """
     draws = [0.5, 0.5] if seed is None else tf.unstack(tf.random.stateless_uniform([2], seed))
     parts = [image, *maps]
-    for axis, (want, draw) in enumerate(zip(size, draws, strict=True)):
+    for axis, (want, draw, margin) in enumerate(zip(size, draws, context, strict=True)):
         side = tf.shape(image)[axis]
-        room = side - want
+        room = side - (want - 2 * margin)
         # Between the first and the last place, each as likely as the others; the centre where the image is smaller.
         start = tf.minimum(tf.cast(draw * tf.cast(room + 1, tf.float32), tf.int32), room)
         start = tf.where(room > 0, start, -((-room) // 2))
-        places = mirrored(start + tf.range(want), side)
+        places = mirrored(start - margin + tf.range(want), side)
         parts = [tf.gather(part, places, axis=axis) for part in parts]
     return parts[0], parts[1:]
 
