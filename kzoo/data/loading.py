@@ -40,7 +40,7 @@ def load(
         task: "detection" for boxes, "segmentation" for masks, where a data set has both, as VOC; None: boxes where
             there are any.
         **options: `shuffle`, `seed`, `resize`, `max_boxes`, `cache`, `start_epoch`, `proposals`, `max_proposals`; see
-            `pipeline.from_boxes`. Of masks `shuffle`, `seed`, `cache`, `start_epoch`, `fit`, `weights` (see
+            `pipeline.from_boxes`. Of masks `shuffle`, `seed`, `cache`, `start_epoch`, `fit`, `context`, `weights` (see
             `mask_pipeline.from_masks`) and `values`, `void`, `instances` (see `readers.masks.read`).
 
     Returns:

@@ -39,7 +39,7 @@ def from_masks(
         fit: "stretch" resizes to `image_size`, masks to the nearest pixel; "crop" keeps the scale and takes a window,
             at random in training and else from the centre, mirrored where the image ends.
         context: (rows, columns) at either side of a crop that the network sees and does not label, `network.context`;
-            they may lie beyond the image, so that its border is learned, too.
+            they may lie beyond the image, so that its border is learned, too. Without meaning for "stretch".
         weights: adds U-Net's boundary weights; cells are the connected regions of all classes but the first, or the
             numbered objects. They are made once an image and kept.
         cache: keep decoded images, masks and weights in memory, as many as fit into 2 GiB (or the given number of
@@ -59,8 +59,8 @@ def from_masks(
     names = augmentation.names_of(augment)
     if fit not in FITS:
         raise ValueError(unknown_name("fit", fit, FITS))
-    if size is not None and not all(0 <= 2 * margin < side for side, margin in zip(size, context, strict=True)):
-        raise ValueError(f"context must be two numbers that leave pixels of {size} to label. Received: {context}.")
+    if size is not None:
+        _check_context(context, size)
     annotations = first(annotations, limit)
     plan = Plan(size, 1 if size is None else batch_size, bool(names), shuffle, seed, start_epoch)
     if size is None and (plan.training or weights):
@@ -95,3 +95,11 @@ def from_masks(
         return image, targets
 
     return make(annotations, example, plan)
+
+
+def _check_context(context: tuple[int, int], size: tuple[int, int]) -> None:
+    pair = isinstance(context, Sequence) and len(context) == 2
+    if not pair or not all(0 <= 2 * margin < side for side, margin in zip(size, context, strict=True)):
+        raise ValueError(
+            f"context must be (rows, columns) that leave pixels of {size} to label. Received: {context!r}."
+        )

@@ -1,5 +1,7 @@
 """Batches of images and masks: in order for evaluation, the same again for a seed, masks where their images are."""
 
+import re
+
 import numpy as np
 import pytest
 from made_data import write_array as write
@@ -137,8 +139,9 @@ def test_context_moves_no_crop_from_the_centre_and_leaves_something_to_label(ann
     )
     np.testing.assert_array_equal(plain[0], wide[0])
     np.testing.assert_array_equal(plain[1]["masks"], wide[1]["masks"])
-    with pytest.raises(ValueError, match=r"leave pixels of \(10, 12\) to label. Received: \(5, 4\)"):
-        from_masks(annotations, **options, context=(5, 4))
+    for wrong in [(5, 4), (-1, 0), 3, (1, 2, 3)]:
+        with pytest.raises(ValueError, match=rf"of \(10, 12\) to label. Received: {re.escape(str(wrong))}"):
+            from_masks(annotations, **options, context=wrong)
 
 
 def test_a_zoom_shows_void_beyond_the_image():
