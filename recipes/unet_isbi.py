@@ -83,9 +83,14 @@ def cell_scores(masks: np.ndarray, cells: np.ndarray, threshold: float, warping:
 
 def moved(cells: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
     """Maps (N, H, W) moved down and right by fractions of a pixel, bilinearly; beyond the border its pixels go on."""
-    maps, rows, columns = (np.arange(side, dtype="float32") for side in cells.shape)
-    places = np.stack(np.meshgrid(maps, rows - offset[0], columns - offset[1], indexing="ij"))
-    return np.asarray(keras.ops.image.map_coordinates(cells, places, order=1, fill_mode="nearest"))
+    for axis, by in enumerate(offset, start=1):
+        end = cells.shape[axis] - 1
+        places = np.clip(np.arange(end + 1, dtype="float32") - by, 0, end)
+        before = places.astype(int)
+        after = np.minimum(before + 1, end)
+        share = (places - before)[:, None] if axis == 1 else places - before
+        cells = (1 - share) * cells.take(before, axis) + share * cells.take(after, axis)
+    return cells
 
 
 def best_pixels(masks: np.ndarray, cells: np.ndarray) -> tuple[tuple[float, float], float]:
