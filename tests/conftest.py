@@ -1,5 +1,6 @@
 """Fixtures for all tests: real data where it is at hand, and a quiet TensorFlow."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+gc.set_threshold(50_000, 10, 10)  # tracing makes millions of objects that stay: looking at them is a fifth of the time
 
 SHARED = Path(os.environ.get("KZOO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -16,7 +16,7 @@ def small(**kwargs):
     return DeconvNet(3, **{"image_size": 64, "width": 0.1, **kwargs})
 
 
-def test_the_papers_network():
+def test_the_papers_network(unfilled):
     model = DeconvNet(num_classes=21, width=1.0)
     assert model.output.shape == (None, 224, 224, 21)
     assert model.get_layer("fc6").output.shape == (None, 1, 1, 4096)
