@@ -1,5 +1,6 @@
 """What several commands do with a model: load data for it, score it, export it, and renew a run's report."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ def load_data(
     limit: int | None = None,
     batch_size: int = 8,
     options: dict[str, Any] | None = None,
+    usual: str = "test",
 ) -> Any:
     """A split as batches for evaluation, with the detector's image size and the detector's order of classes.
 
     Masks keep the size of their images: a segmenter's labels are compared there.
 
     Args:
+        split: None for the `usual` one, or all of a data set without splits, which is said.
         options: of reading masks, as `void`; of a detector that takes them, `proposals`.
 
     Raises:
@@ -31,14 +34,14 @@ def load_data(
     segments = hasattr(detector, "segment")
     with console.quiet_native():
         from kzoo.data import load
+        from kzoo.data.readers import NoSplitsError
         from kzoo.training.sources import proposal_options
 
         options = options or {}
         options = options | proposal_options(options, getattr(detector, "model", detector))
-
-        dataset = load(
+        loaded = functools.partial(
+            load,
             data,
-            split=split,
             image_size=None if segments else tuple(detector.image_size),
             batch_size=batch_size,
             class_names=detector.class_names,
@@ -46,6 +49,15 @@ def load_data(
             task="segmentation" if segments else "detection",
             **options,
         )
+        whole = False
+        try:
+            dataset = loaded(split=split or usual)
+        except NoSplitsError:
+            if split is not None:
+                raise
+            dataset, whole = loaded(split=None), True
+    if whole:
+        console.warn(f"{data} has no splits: all of it is taken")
     if segments:
         return dataset
     left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
@@ -62,10 +74,12 @@ def evaluation_data(path: Path, detector: Any, data: str | None, split: str | No
     name, options = targets.data_of(path, data), targets.reading_options(path, data)
     if split is not None:
         return load_data(name, split, detector, limit, options=options)
+    if (held_out := held_out_data(path, detector, data, limit, options)) is not None:
+        return held_out
     first: ValueError | None = None
     for one in _CHECK_SPLITS:
         try:
-            return load_data(name, one, detector, limit, options=options)
+            return load_data(name, None, detector, limit, options=options, usual=one)
         except ValueError as error:
             first = first or error
     if data is None and targets.is_run(path):
@@ -75,12 +89,34 @@ def evaluation_data(path: Path, detector: Any, data: str | None, split: str | No
     raise first
 
 
+def held_out_data(
+    path: Path, detector: Any, data: str | None, limit: int | None = None, options: dict[str, Any] | None = None
+) -> Any | None:
+    """What a run held out to validate on, of a data set that it was else trained on whole; None for all others.
+
+    No other part of those images speaks for the run. `data` is the one asked for, None for the run's own.
+    """
+    own = targets.config(path)
+    if own.get("split", "train") is not None or data not in (None, own.get("data")):
+        return None
+    _, held_out = annotations_of(path)
+    if held_out is None:
+        return None
+    with console.quiet_native():
+        from kzoo.data.batches import first
+        from kzoo.training.sources import proposal_options
+
+        options = proposal_options(options or {}, getattr(detector, "model", detector))
+    return batches(first(held_out, limit), detector, measured=True, **options)
+
+
 def calibration_data(path: Path, detector: Any, data: str | None) -> Any:
     """Training images, not augmented, for int8: they look like those to come."""
     if data is None and targets.is_run(path):
         train, _ = annotations_of(path)
         return batches(train, detector, shuffle=True, **targets.fit_options(detector))
-    return load_data(targets.data_of(path, data), "train", detector)
+    options = targets.reading_options(path, data)
+    return load_data(targets.data_of(path, data), None, detector, options=options, usual="train")
 
 
 def annotations_of(path: Path) -> tuple[Any, Any]:

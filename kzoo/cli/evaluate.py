@@ -15,7 +15,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(metavar="DATA", help="Data set's path or name; a run's own by default.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split to score on. \\[test, or all where there are no splits]")
+    ] = None,
     protocol: Annotated[str, typer.Option(metavar="coco|voc2007|voc2010", help="How mAP is defined.")] = "coco",
     cells: Annotated[
         bool, typer.Option("--cells", help="Also the measures of cells: Rand F-score, warping error, SEG.")
@@ -52,7 +54,9 @@ def evaluate(
     from kzoo.report import files
 
     options = targets.reading_options(path, data, data_option)
-    dataset = after.load_data(name, split, detector, limit, options=options)
+    dataset = after.held_out_data(path, detector, data, limit, options) if split is None else None
+    if dataset is None:
+        dataset = after.load_data(name, split, detector, limit, options=options)
     # A part of the images, or other data, does not speak for the run.
     own = targets.is_run(path) and limit is None and name == targets.config(path).get("data")
     folder = output or (path if own else None)

@@ -84,7 +84,9 @@ def benchmark(
         list[str], typer.Argument(metavar="RUN|FILE...", help="Runs, .keras, .tflite, SavedModel folders.")
     ],
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Score on this data set, too.")] = None,
-    split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split to score on. \\[test, or all where there are no splits]")
+    ] = None,
     data_option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Of masks, as void=11; of fast_rcnn, as proposals=quality."),

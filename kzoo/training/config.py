@@ -32,9 +32,9 @@ class TrainConfig:
     Attributes:
         model: a name of `kzoo.models.names()`.
         data: a data set's name or path, as `kzoo.data.load` takes it.
-        split: the split to train on; None is all of a data set without splits.
+        split: the split to train on; None is the whole data set, and so is "train" where it has no splits.
         val_split: the split that scores each epoch and picks best.keras; a fraction (0.1) holds out so much of the
-            training images instead; None trains without validation.
+            training images instead, and so does "val" where the data set has no splits; None trains without validation.
         backbone: a name of `kzoo.backbones`; None is the model's own.
         weights: None (random), "imagenet", a file of backbone weights, or a run folder or .keras file to fine-tune
             from; the number of classes may differ.

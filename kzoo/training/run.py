@@ -80,6 +80,9 @@ def train(
         _trains_here(model)
     keras.utils.set_random_seed(config.seed)
     feed = Feed(config, data, validation, task_of(config, model), start_epoch=0)
+    if feed.config is not config:
+        config = feed.config
+        _say(console, f"{config.data} has no splits: {_shares(config)}.")
     if isinstance(model, keras.Model):
         network = model
     else:
@@ -99,6 +102,12 @@ def train(
             _warn(console, warning)
     state = State(seed=config.seed, steps=source.steps)
     return _fit(run, config, state, network, source, (val, measured), callbacks, console)
+
+
+def _shares(config: TrainConfig) -> str:
+    if config.val_split is None:
+        return "all of it is trained on, without validation"
+    return f"{config.val_split:.0%} of its images are held out to validate on"
 
 
 def _require_targets(network: keras.Model, source: Source) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import LEFT_OUT, Run, write_rows
 
+HELD_OUT = 0.1  # of a data set without splits, to validate on
+
 
 @dataclass
 class Source:
@@ -77,15 +79,16 @@ class Feed:
         start_epoch: of the training, counted from 0.
 
     Attributes:
+        config: as given, but for what became of splits that the data set does not have (see `read_or_hold_out`).
         annotations: the `Annotations` or `MaskAnnotations` trained on; None where data from Python carries none.
         class_names: of the training data, or None.
     """
 
     def __init__(self, config: TrainConfig, data: Any, validation: Any, task: str, start_epoch: int):
-        self._config, self._validation, self._start_epoch = config, validation, start_epoch
+        self.config, self._validation, self._start_epoch = config, validation, start_epoch
         self._held_out = self._dataset = self._open_at = None
         if data is None:
-            self.annotations, self._held_out = read_named(config, task)
+            self.config, self.annotations, self._held_out = read_or_hold_out(config, task)
             self.class_names = self.annotations.class_names
             return
         if not isinstance(data, keras.utils.PyDataset) and callable(data):
@@ -103,7 +106,7 @@ class Feed:
             return Source(self._dataset, steps_of(self._dataset), self._open_at), self._validation, self._validation
         from kzoo.data import from_annotations
 
-        config, options = self._config, batch_options(self._config, network)
+        config, options = self.config, batch_options(self.config, network)
 
         def open_at(epoch: int):
             return from_annotations(
@@ -148,13 +151,31 @@ def proposal_options(data_options: Mapping[str, Any], network: Any) -> dict[str,
     return {"proposals": data_options.get("proposals", "fast"), "max_proposals": network.max_proposals}
 
 
+def read_or_hold_out(config: TrainConfig, task: str | None = None) -> tuple[TrainConfig, Any, Any]:
+    """The settings, and what `read_named` reads by them.
+
+    A data set without splits, of which none but the usual ones were asked for, is trained on whole, but for a tenth
+    (or the fraction `val_split`) to validate on; the settings returned say so.
+    """
+    from kzoo.data.readers import NoSplitsError
+
+    try:
+        return config, *read_named(config, task)
+    except NoSplitsError:
+        named = isinstance(config.val_split, str)
+        if config.split not in (None, TrainConfig.split) or (named and config.val_split != TrainConfig.val_split):
+            raise
+        config = replace(config, split=None, val_split=HELD_OUT if named else config.val_split)
+        return config, *read_named(config, task)
+
+
 def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
     """The annotations to train on, at most `limit` images, and to validate on (None where `val_split` is None).
 
     Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones.
     """
     from kzoo.data.batches import first
-    from kzoo.data.readers import MASK_OPTIONS, read
+    from kzoo.data.readers import MASK_OPTIONS, NoSplitsError, read
 
     task = task or task_of(config)
     options = {key: value for key, value in config.data_options.items() if key in MASK_OPTIONS}
@@ -166,7 +187,8 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
         try:
             return kept, read(config.data, split=config.val_split, class_names=names, task=task, **options)
         except ValueError as error:
-            raise ValueError(
+            kind = NoSplitsError if isinstance(error, NoSplitsError) else ValueError
+            raise kind(
                 f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
                 "val_split=None trains without validation."
             ) from error
@@ -176,8 +198,8 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
         raise ValueError(f"val_split={config.val_split} of {count} images leaves none to train on.")
     order = np.random.default_rng(config.seed).permutation(count)
     parts = [sorted(order[held_out:]), sorted(order[:held_out])]
-    kept, held_out = (replace(train, samples=[train.samples[i] for i in part]) for part in parts)
-    return first(kept, config.limit), held_out
+    learned, measured = ([train.samples[i] for i in part] for part in parts)
+    return first(replace(train, samples=learned), config.limit), replace(train, samples=measured, split="held out")
 
 
 def steps_of(dataset: Any) -> int:

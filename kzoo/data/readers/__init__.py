@@ -10,6 +10,7 @@ from pathlib import Path
 from kzoo.data import named
 from kzoo.data.annotations import Annotations, MaskAnnotations
 from kzoo.data.readers import coco, mask_layouts, masks, voc, yolo
+from kzoo.data.readers.layout import NoSplitsError as NoSplitsError
 from kzoo.messages import unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
@@ -48,6 +49,7 @@ def read(
         **mask_options: `values`, `void`, `instances`; see `masks.read`.
 
     Raises:
+        NoSplitsError: a ValueError, for a split of a data set without splits.
         ValueError: for a source in no known layout, a split that is not there (naming those there are), an unknown name
             (naming the nearest).
 

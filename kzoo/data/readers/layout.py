@@ -10,11 +10,16 @@ from kzoo.messages import unknown_name
 VALIDATION = ("val", "valid", "validation")
 
 
+class NoSplitsError(ValueError):
+    """A split was asked for of a data set that has none."""
+
+
 def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     """Finds the split that `asked` means: its own name, a synonym (val, valid, validation), or one with a year.
 
     Raises:
-        ValueError: where there is none, naming those there are.
+        NoSplitsError: where there are none at all.
+        ValueError: where this one is missing, naming those there are.
     """
     available = list(available)
     wanted = VALIDATION if asked in VALIDATION else (asked,)
@@ -25,7 +30,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     if len(with_year) == 1:
         return with_year[0]
     if not available:
-        raise ValueError(f"{source} has no splits, so there is no {asked!r}: leave the split out to read all of it.")
+        raise NoSplitsError(f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it.")
     raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
 
 
