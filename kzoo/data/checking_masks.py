@@ -10,6 +10,7 @@ from kzoo.data.annotations import Fault, MaskAnnotations, MaskSample
 from kzoo.data.checking_report import Faults, same_images, table, usual_order
 from kzoo.data.readers.headers import fingerprint
 from kzoo.data.readers.layout import relative
+from kzoo.data.readers.mask_files import shown
 from kzoo.data.readers.progress import map_in_threads
 
 
@@ -49,7 +50,7 @@ class MaskReport(Faults):
             rows = [(name, str(n)) for name, n in self.images_per_split.items()]
             lines += ["", *table(("split", "images"), rows)]
         rows = [
-            (name, str(value), f"{pixels / total:.2%}", str(self.images_per_class[name]))
+            (name, shown(value), f"{pixels / total:.2%}", str(self.images_per_class[name]))
             for (name, pixels), value in zip(self.pixels_per_class.items(), self.values, strict=True)
             if pixels
         ]

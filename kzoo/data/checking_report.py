@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from kzoo.data.annotations import Fault
+from kzoo.data.readers.layout import UNDIVIDED
 
-UNIONS = {"trainval", "all", "full", "default"}  # splits that hold others on purpose
+UNIONS = {"trainval", *UNDIVIDED}  # splits that hold others on purpose
 
 
 class Faults:

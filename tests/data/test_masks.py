@@ -32,6 +32,9 @@ LAYOUTS = {
     "split inside": ("images/train/{}.png", "masks/train/{}.png"),
     "camvid": ("train/{}.jpg", "trainannot/{}.png"),
     "voc": ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    "endings": ("imgs/{}.jpg", "masks/{}_mask.png"),
+    "beside": ("{}.jpg", "{}_mask.png"),
+    "beside in splits": ("train/{}.jpg", "train/{}_mask.png"),
 }
 
 
@@ -44,10 +47,10 @@ def test_layouts_are_recognised(tmp_path, scene, layout):
     if layout == "voc":
         (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
         (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("2\n10\n")
-    split = None if layout in ("plain", "isbi") else "train"
+    split = None if layout in ("plain", "isbi", "endings", "beside") else "train"
     found = read(tmp_path, split)
     assert [sample.image.stem for sample in found.samples] == ["2", "10"]
-    assert [sample.mask.stem for sample in found.samples] == ["2", "10"]
+    assert [sample.mask.stem.removesuffix("_mask") for sample in found.samples] == ["2", "10"]
     assert found.class_names[:2] == (["background", "aeroplane"] if layout == "voc" else ["0", "1"])
     assert found.samples[0].size == (20, 30)
     assert found.counts[:2].tolist() == [2 * (17 * 30 - 150), 300]
@@ -156,7 +159,7 @@ def test_lists_of_voc_that_lead_nowhere_are_faults_of_their_split(tmp_path, scen
     assert len(everything.faults) == 2
 
 
-def test_masks_are_numbers_and_not_colours(tmp_path, scene):
+def test_masks_of_one_channel_are_numbers_and_not_colours(tmp_path, scene):
     _, mask = scene
     write(tmp_path / "palette.png", mask, "P")
     np.testing.assert_array_equal(read_numbers(tmp_path / "palette.png"), mask)
@@ -167,9 +170,9 @@ def test_masks_are_numbers_and_not_colours(tmp_path, scene):
         np.testing.assert_array_equal(read_numbers(tmp_path / f"deep.{suffix}"), mask.astype(int) + 300)
     write(tmp_path / "bits.png", mask == 1)
     assert count_numbers(read_numbers(tmp_path / "bits.png")) == {0: 450, 1: 150}
-    write(tmp_path / "colour.png", np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype("uint8"))
-    with pytest.raises(ValueError, match=r"colour.png: a mask has one number a pixel"):
-        read_numbers(tmp_path / "colour.png")
+    Image.fromarray(np.zeros((4, 4, 4), "uint8"), "CMYK").save(tmp_path / "print.tif")
+    with pytest.raises(ValueError, match=r"print.tif: a mask has one number a pixel or a colour.* mode CMYK"):
+        read_numbers(tmp_path / "print.tif")
     (tmp_path / "broken.png").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"broken.png: not a readable mask"):
         read_numbers(tmp_path / "broken.png")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kzoo.data.readers import read
+from kzoo.data.readers import NoSplitsError, read
 
 
 def image(number, name=None, **more):
@@ -49,6 +49,16 @@ def test_classes_are_those_of_all_files_in_the_order_of_their_ids(coco):
     root = coco("val", [image(1)], [box(1, category_id=5)], categories=[(5, "bee")])
     assert read(root, "val").class_names == read(root, "train").class_names == ["ant", "bee", "bird"]
     assert read(root, "val").samples[0].labels.tolist() == [1]
+
+
+def test_what_is_all_called_default_has_no_splits(coco):
+    root = coco("default", [image(1)], [box(1)])
+    assert read(root, "default").samples[0].splits == ("default",)
+    with pytest.raises(NoSplitsError, match="no 'train'"):
+        read(root, "train")
+    coco("val", [image(1)], [box(1)])
+    with pytest.raises(ValueError, match="Valid: default, val"):
+        read(root, "train")
 
 
 def test_two_files_that_both_count_from_1_give_unique_ids_together(coco):

@@ -8,6 +8,7 @@ from kzoo.images import IMAGE_SUFFIXES
 from kzoo.messages import unknown_name
 
 VALIDATION = ("val", "valid", "validation")
+UNDIVIDED = {"default", "all", "full"}  # what tools such as CVAT call the one part of a data set that is not split
 
 
 class NoSplitsError(ValueError):
@@ -29,7 +30,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     with_year = [name for name in available if name.rstrip("0123456789_") in wanted]
     if len(with_year) == 1:
         return with_year[0]
-    if not available:
+    if set(available) <= UNDIVIDED:
         raise NoSplitsError(f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it.")
     raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
 

@@ -1,5 +1,6 @@
 """Which number in a mask is which class: by the folder's own names, the numbers that occur, and what is asked for."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.annotations import VOID
+from kzoo.data.readers.mask_files import number_of, shown
 from kzoo.messages import unknown_name
 
 MOST_CLASSES = 255  # labels are 8 bit wide, and 255 is void
@@ -60,20 +62,57 @@ class MaskClasses:
         return np.array([numbers.get(value, 0) for value in self.values], np.int64)
 
 
-def own_names(folder: Path, kind: str) -> list[str] | None:
-    """What the data set itself calls its numbers 0, 1, 2, ...; None where it does not say."""
-    if (folder / "classes.txt").is_file():
-        lines = (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+def own_names(folder: Path, kind: str) -> Sequence[str] | Mapping[str, int] | None:
+    """What the data set itself calls its numbers 0, 1, 2, ..., or {name: number}; None where it does not say.
+
+    Raises:
+        ValueError: for a line of `labelmap.txt` (CVAT) or `_classes.csv` (Roboflow) without its colour or number.
+    """
+    if (file := folder / "classes.txt").is_file():
+        return [line.strip() for line in _lines(file) if line.strip()]
+    if (file := folder / "labelmap.txt").is_file():
+        return _labelmap(file)
+    tables = [folder / "_classes.csv", *sorted(folder.glob("*/_classes.csv"))]  # one in each split, all alike
+    if (file := next((table for table in tables if table.is_file()), None)) is not None:
+        return _table(file)
     return {"voc": VOC_CLASSES, "camvid": CAMVID_CLASSES}.get(kind)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+
+
+def _labelmap(file: Path) -> dict[str, int]:
+    names = {}
+    for number, line in enumerate(_lines(file), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colour, *_ = [*line.split(":"), ""]
+        try:
+            names[name.strip()] = number_of(colour.split(","))
+        except ValueError as error:
+            raise ValueError(f"{file}: line {number} has no colour: {line!r}. Write name:red,green,blue::") from error
+    return names
+
+
+def _table(file: Path) -> dict[str, int]:
+    names = {}
+    for number, row in enumerate(csv.reader(_lines(file)), start=1):
+        if not row or number == 1:  # the headings
+            continue
+        try:
+            names[row[1].strip()] = int(row[0])
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"{file}: line {number} is no number and name: {','.join(row)!r}.") from error
+    return names
 
 
 def choose(
     occurring: Mapping[int, int],
-    own: Sequence[str] | None,
+    own: Sequence[str] | Mapping[str, int] | None,
     class_names: Sequence[str] | None,
-    values: Sequence[int] | None,
-    void: int | Sequence[int] | None,
+    values: Sequence[int | str] | None,
+    void: int | str | Sequence[int | str] | None,
     instances: bool,
     source: str,
 ) -> MaskClasses:
@@ -81,7 +120,7 @@ def choose(
 
     Args:
         occurring: {number: pixels} over all splits.
-        own: the data set's own names of 0, 1, 2, ...
+        own: the data set's own names of 0, 1, 2, ..., or {name: number}.
 
     Raises:
         ValueError: for names or values that do not fit each other or the masks.
@@ -92,7 +131,7 @@ def choose(
         if len(names) != 2:
             raise ValueError(f"{source}: masks of instances have two classes, 0 and all else. Received: {names}.")
         return MaskClasses(names, [0, 1], frozenset(), instances=True)
-    voids = {VOID} | ({int(v) for v in np.atleast_1d(void)} if void is not None else set())
+    voids = {VOID} | ({_number(v) for v in np.atleast_1d(void)} if void is not None else set())
     numbers = sorted(set(occurring) - voids)
     black_and_white = set(occurring) <= {0, VOID} and VOID in occurring and void is None
     # VOC's and CamVid's layouts may hold other classes: the names count where the numbers fit them.
@@ -100,26 +139,38 @@ def choose(
         max(numbers, default=0) >= len(own) or (own is CAMVID_CLASSES and max(numbers, default=0) != len(own) - 1)
     ):
         own = None
+    if isinstance(own, Mapping) and not set(numbers) <= set(own.values()) and max(numbers) < len(own):
+        own = list(own)  # colours are named, but the masks hold their places
     if values is not None:
-        names = asked or (list(own) if own and len(own) == len(values) else [str(value) for value in values])
+        values = [_number(value) for value in values]
+        names = asked or (list(own) if own and len(own) == len(values) else [shown(value) for value in values])
     elif own is not None:
-        table = dict(zip(own, [0, VOID] if black_and_white and len(own) == 2 else range(len(own)), strict=True))
+        places = [0, VOID] if black_and_white and len(own) == 2 else range(len(own))
+        table = dict(own) if isinstance(own, Mapping) else dict(zip(own, places, strict=True))
         voids |= {table.pop(name) for name in list(table) if name.lower() in VOID_NAMES}
         names, values = _pick(asked, table, voids, source)
     else:
-        table = {str(n): n for n in ([0, VOID] if black_and_white else numbers)}
+        table = {shown(n): n for n in ([0, VOID] if black_and_white else numbers)}
         if asked is not None and not set(asked) & set(table):
             table = dict(zip(asked, [0, VOID] if black_and_white and len(asked) == 2 else range(256), strict=False))
         names, values = _pick(asked, table, voids, source)
-    values = [int(value) for value in values]
     if len(names) != len(values) or len(set(values)) != len(values) or min(values, default=0) < 0:
         raise ValueError(f"values must be one number a class, each once. Received: {values} for {names}.")
     if len(names) > MOST_CLASSES:
         raise ValueError(
             f"{source}: the masks hold {len(names)} different numbers, and a class needs one of its own, 255 at most. "
-            "Are they JPEGs, which change numbers, or numbered objects (instances=True)?"
+            "Are they drawn with soft edges, or numbered objects (instances=True)?"
         )
-    return MaskClasses(list(names), values, frozenset(values) | frozenset(voids))
+    return MaskClasses(list(names), list(values), frozenset(values) | frozenset(voids))
+
+
+def _number(value: int | str) -> int:
+    """255 or "#800000" -> the number in the masks."""
+    text = str(value)
+    try:
+        return number_of(bytes.fromhex(text[1:])) if text.startswith("#") else int(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no number and no colour, as 255 or '#800000'.") from error
 
 
 def _pick(asked: list[str] | None, table: dict[str, int], voids: set[int], source: str) -> tuple[list, list]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from kzoo.data.annotations import Fault
 from kzoo.data.readers.layout import images_by_stem, inside, relative
 
-IMAGES = ("images", "image", "imgs", "JPEGImages")
+IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass", "instances")
 LAYOUTS = (
-    "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), "
+    "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), <name>.jpg beside "
+    "<name>_mask.png (also inside a folder a split), "
     "<split>/ and <split>annot/ as CamVid, VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
     "<name>-volume.tif and <name>-labels.tif as ISBI 2012, or 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell "
     "Tracking Challenge"
 )
+ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
 STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
 CTC_IMAGE = re.compile(r"t(\d{3,})\.tif")
 CTC_MASK = "man_seg"
@@ -28,7 +30,7 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        kind: "folders", "camvid", "voc", "stacks" or "ctc".
+        kind: "folders", "camvid", "voc", "stacks", "ctc" or "beside".
         splits: {split: pairs of image and mask, None for one that is missing}; "" where there are no splits.
         instances: the masks number objects.
         faults: entries of lists that lead nowhere.
@@ -44,7 +46,7 @@ def find(folder: Path) -> Found | None:
     """The images and masks of a folder, None for one in another layout."""
     if not folder.is_dir():
         return None
-    layouts: tuple[Callable[[Path], Found | None], ...] = (_voc, _folders, _camvid, _stacks, _ctc)
+    layouts: tuple[Callable[[Path], Found | None], ...] = (_voc, _folders, _camvid, _stacks, _ctc, _beside)
     return next((found for layout in layouts if (found := layout(folder)) is not None), None)
 
 
@@ -122,9 +124,34 @@ def _ctc_pairs(images: Path, truth: Path) -> Iterator[Pair]:
         yield frames.get(mask.stem.removeprefix(CTC_MASK)), mask
 
 
+def _beside(folder: Path) -> Found | None:
+    """Images with their masks beside them, as Roboflow writes them."""
+    splits = {}
+    for path in [folder, *_folders_in(folder)]:
+        files = images_by_stem(path)
+        masks = {stem: file for stem, file in files.items() if _without_ending(stem) in files}
+        if masks:
+            images = {stem: file for stem, file in files.items() if stem not in masks}
+            splits["" if path == folder else path.name] = _matched(images, masks)
+    return Found("beside", splits) if splits else None
+
+
 def _pairs(images: Path, masks: Path) -> list[Pair]:
-    a, b = images_by_stem(images), images_by_stem(masks)
-    return [(a.get(stem), b.get(stem)) for stem in sorted(a.keys() | b.keys(), key=_natural)]
+    return _matched(images_by_stem(images), images_by_stem(masks))
+
+
+def _matched(images: dict[str, Path], masks: dict[str, Path]) -> list[Pair]:
+    """Pairs by the stem of the image, which is that of the mask or that without an ending."""
+    own = dict(masks)
+    for stem in masks:
+        shorter = _without_ending(stem)
+        if stem not in images and shorter in images and shorter not in own:
+            own[shorter] = own.pop(stem)
+    return [(images.get(stem), own.get(stem)) for stem in sorted(images.keys() | own.keys(), key=_natural)]
+
+
+def _without_ending(stem: str) -> str | None:
+    return next((stem.removesuffix(ending) for ending in ENDINGS if stem.endswith(ending)), None)
 
 
 def _natural(stem: str) -> tuple:

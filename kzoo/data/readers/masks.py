@@ -13,7 +13,7 @@ from kzoo.data.annotations import Fault, MaskAnnotations, MaskSample
 from kzoo.data.readers import mask_classes
 from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.layout import relative, resolve_split
-from kzoo.data.readers.mask_files import ERRORS, count_numbers, pages, read_numbers
+from kzoo.data.readers.mask_files import ERRORS, count_numbers, pages, read_numbers, shown
 from kzoo.data.readers.mask_layouts import LAYOUTS, find
 from kzoo.data.readers.progress import map_in_threads
 
@@ -39,24 +39,25 @@ def read(
     source: str | Path,
     split: str | None = None,
     class_names: Sequence[str] | None = None,
-    values: Sequence[int] | None = None,
-    void: int | Sequence[int] | None = None,
+    values: Sequence[int | str] | None = None,
+    void: int | str | Sequence[int | str] | None = None,
     instances: bool | None = None,
 ) -> MaskAnnotations:
-    """Reads a folder of images and masks, which have the same names but for their suffix.
+    """Reads a folder of images and masks, which have the same names but for their suffix and an ending such as _mask.
 
-    Masks are index or palette images of 8 or 16 bit: a pixel's number is its class. All masks are decoded, since which
-    classes there are must not depend on the split.
+    Masks are index or palette images of 8 or 16 bit, in which a pixel's number is its class, colour images with a
+    colour a class, or black and white JPEGs. All masks are decoded, since which classes there are must not depend on
+    the split.
 
     Args:
         source: the folder; see `mask_layouts.LAYOUTS`. Files of several pages are stacks of images and masks.
         split: as the data set names it; None for all of it.
         class_names: which classes, in which order; or, where the folder does not name them, what the numbers mean. None
-            for the lines of `classes.txt` in the folder (a class called void is void), VOC's and CamVid's own names,
-            or the numbers as they are.
-        values: the number of each class in the masks, as [0, 255] for black and white ones; None: the names' places 0,
-            1, 2, ..., or without names the numbers that occur in the data set.
-        void: the number or numbers of pixels that show nothing known, besides 255; 255 is a class where it is the only
+            for the lines of `classes.txt` in the folder (a class called void is void), what `_classes.csv` or
+            `labelmap.txt` say, VOC's and CamVid's own names, or the numbers and colours as they are.
+        values: the number or colour of each class in the masks, as [0, 255] for black and white ones, or ["#000000",
+            "#800000"]; None: the names' places 0, 1, 2, ..., or without names what occurs in the data set.
+        void: the numbers or colours of pixels that show nothing known, besides 255; 255 is a class where it is the only
             number besides 0.
         instances: whether each object has a number of its own: all but 0 are then one class. None: in the Cell Tracking
             Challenge's layout and where the masks' folder is called instances/.
@@ -81,9 +82,9 @@ def read(
         found.instances if instances is None else instances,
         str(source),
     )
-    items = [item for item in items if split is None or split in item.splits]
-    listed = {item.file for item in items} | {item.image_file for item in items}
     if split is not None:  # what is wrong in other splits is not this one's
+        items = [item for item in items if split in item.splits]
+        listed = {relative(path, folder) for pair in found.splits[split] for path in pair if path is not None}
         faults = [f for f in faults if f.file in listed or f.file == f"ImageSets/Segmentation/{split}.txt"]
     return assemble(items, classes, split, faults, str(source))
 
@@ -194,8 +195,8 @@ def _image_size(item: MaskItem) -> tuple[tuple[int, int], tuple[int, int], str |
 def _note_values(item: MaskItem, numbers: dict[int, int], classes: mask_classes.MaskClasses, faults: list) -> None:
     unknown = {} if classes.instances else {n: c for n, c in numbers.items() if n not in classes.known}
     if unknown:
-        shown = ", ".join(map(str, list(unknown)[:8])) + (", ..." if len(unknown) > 8 else "")
-        detail = f"{sum(unknown.values())} pixels of {item.name} are {shown}, which is no class"
+        listed = ", ".join(map(shown, list(unknown)[:8])) + (", ..." if len(unknown) > 8 else "")
+        detail = f"{sum(unknown.values())} pixels of {item.name} are {listed}, which is no class"
         faults.append(Fault(item.file, "unknown value", detail, "pixels taken as void"))
     if not classes.count(numbers).any():
         detail = f"no pixel of {item.name} has a class"
