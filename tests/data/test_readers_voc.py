@@ -238,3 +238,50 @@ def test_the_voc2007_subset_is_read_whole(shared_data):
     assert annotations.class_names[::6] == ["aeroplane", "car", "horse", "train"]
     assert sum(len(sample.boxes) for sample in annotations.samples) == 5203
     assert {fault.kind for fault in annotations.faults} == {"difficult"}
+
+
+def moved(root, folder, images, annotations):
+    """The files of a folder in VOC's layout, in other folders."""
+    for part, where in (("JPEGImages", images), ("Annotations", annotations)):
+        (folder / where).mkdir(parents=True, exist_ok=True)
+        for path in (root / part).iterdir():
+            path.rename(folder / where / path.name)
+    return folder
+
+
+@pytest.mark.parametrize(("images", "annotations"), [("", ""), ("images", "annotations"), ("imgs", "xmls")])
+def test_images_and_xml_files_lie_elsewhere_or_side_by_side(voc, tmp_path, images, annotations):
+    voc("a", [("cat", (1, 1, 9, 9))])
+    voc("sound", [("cat", (1, 1, 9, 9))])
+    root = moved(voc("b", [("ant", (1, 1, 5, 9))]), tmp_path / "other", images, annotations)
+    (root / annotations / "b.xml").rename(root / annotations / "c.xml")  # <filename> says b.jpg
+    (root / images / "a.jpg").rename(root / images / "d.jpg")
+    found = read(root)
+    assert [sample.image.name for sample in found.samples] == ["b.jpg", "sound.jpg"]
+    assert found.class_names == ["ant", "cat"]
+    assert sorted((fault.kind, fault.file) for fault in found.faults) == [
+        ("image without annotation", str((root / images / "b.jpg").relative_to(root))),
+        ("image without annotation", str((root / images / "d.jpg").relative_to(root))),
+        ("missing image", str((root / annotations / "a.xml").relative_to(root))),
+    ]
+    with pytest.raises(ValueError, match="has no splits"):
+        read(root, "train")
+
+
+@pytest.mark.parametrize(("images", "annotations"), [("", ""), ("images", "annotations")])
+def test_each_split_may_have_a_folder_of_its_own(voc, tmp_path, images, annotations):
+    root = tmp_path / "other"
+    for split, names in (("train", "ab"), ("valid", "a")):
+        for name in names:
+            source = voc(name, [("cat" if split == "train" else "ant", (1, 1, 9, 9))])
+        moved(source, root / split, images, annotations)
+    (root / "notes").mkdir()
+    assert read(root, "val").class_names == read(root, "train").class_names == ["ant", "cat"]
+    train, everything = read(root, "train"), read(root)
+    assert [(sample.name, sample.splits) for sample in train.samples] == [("a.jpg", ("train",)), ("b.jpg", ("train",))]
+    assert [sample.splits for sample in everything.samples] == [("train",), ("train",), ("valid",)]
+    assert len({sample.image_id for sample in everything.samples}) == 3
+    (sample,) = read(root, "validation").samples
+    assert (sample.image, sample.labels.tolist()) == (root / "valid" / images / "a.jpg", [0])
+    with pytest.raises(ValueError, match="Valid: train, valid"):
+        read(root, "test")

@@ -17,8 +17,8 @@ TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
-    "VOC (JPEGImages/ and Annotations/), COCO (annotations/*.json or <split>/_annotations.coco.json) "
-    "or YOLO (images/ and labels/, with data.yaml or classes.txt)"
+    "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
+    "<split>/_annotations.coco.json) or YOLO (images/ and labels/, with data.yaml or classes.txt)"
 )
 
 

@@ -1,5 +1,6 @@
 """PASCAL VOC folders: JPEGImages, Annotations (one XML an image), ImageSets/Main (one list of names a split).
 
+Also images and XML files in other folders or in one, as LabelImg writes them, and such a folder a split, as Roboflow.
 Boxes are 1-based and inclusive there (VOC devkit); 1 is taken from the minima only: they become 0-based and half-open.
 """
 
@@ -14,11 +15,14 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 
 from kzoo.data.annotations import Annotations, Fault
-from kzoo.data.readers.layout import images_by_stem, inside, is_image, relative, resolve_split
+from kzoo.data.readers.layout import VALIDATION, images_by_stem, inside, is_image, relative, resolve_split
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
 
 NOT_FOR_CLASSES = re.compile(r"\s+(-1|0|1)$")  # VOC's lists of one class end each line in a flag
+XML_FOLDERS = ("Annotations", "annotations", "xmls", "labels")
+IMAGE_FOLDERS = ("JPEGImages", "images", "image", "imgs", "img")
+SPLITS = ("train", *VALIDATION, "trainval", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -32,18 +36,51 @@ class Parsed:
     error: str | None = None
 
 
+@dataclass
+class Part:
+    """Where images and XML files lie: each in a folder of its own, or side by side."""
+
+    image_folder: Path
+    xml_folder: Path
+
+    def __post_init__(self):
+        self.images = images_by_stem(self.image_folder)
+        self.annotations = {path.stem: path for path in sorted(self.xml_folder.glob("[!.]*.xml"))}
+
+
 def find_root(folder: Path) -> Path | None:
-    """The folder with Annotations/ and JPEGImages/: `folder` itself or VOCdevkit/VOC20xx below it; None for others.
+    """The folder with images and XML files: `folder` itself or VOCdevkit/VOC20xx below it; None for others.
 
     Raises:
         ValueError: where several years lie below and one has to be chosen.
     """
-    if _holds_xml(folder / "Annotations") or all((folder / part).is_dir() for part in ("JPEGImages", "Annotations")):
+    if _part(folder) is not None:
         return folder
     years = [p.parent for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*/Annotations"))]
     if len(years) > 1:
         raise ValueError(f"{folder} holds several VOC data sets: give one of {', '.join(map(str, years))}.")
-    return years[0] if years else None
+    if years:
+        return years[0]
+    return folder if parts(folder) else None
+
+
+def parts(root: Path) -> dict[str, Part]:
+    """{split: its part} where splits have folders of their own, else {"": the whole}; {} for another layout."""
+    if (whole := _part(root)) is not None:
+        return {"": whole}
+    return {name: part for name in SPLITS if (part := _part(root / name)) is not None}
+
+
+def _part(folder: Path) -> Part | None:
+    xml = next((folder / name for name in XML_FOLDERS if _holds_xml(folder / name)), None)
+    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
+    if xml is None and (folder / "JPEGImages").is_dir() and (folder / "Annotations").is_dir():
+        xml = folder / "Annotations"  # VOC's layout, without a single annotation
+    if xml is not None and (images is not None or xml.name == "Annotations"):
+        return Part(images or folder / "JPEGImages", xml)
+    if _holds_xml(folder) and images_by_stem(folder).keys() & {path.stem for path in folder.glob("*.xml")}:
+        return Part(folder, folder)
+    return None
 
 
 def splits(root: Path) -> dict[str, list[str]]:
@@ -59,15 +96,23 @@ def splits(root: Path) -> dict[str, list[str]]:
 
 def read(root: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
     """Reads a VOC folder; see `kzoo.data.readers.read`."""
-    lists = splits(root)
-    name = None if split is None else resolve_split(split, lists, root)
-    images = images_by_stem(root / "JPEGImages")
-    annotations = {path.stem: path for path in sorted((root / "Annotations").glob("[!.]*.xml"))}
+    found = parts(root)
+    lists = splits(root) if "" in found else {}
+    name = None if split is None else resolve_split(split, lists or [part for part in found if part], root)
     faults: list[Fault] = []
-    wanted = _wanted(root, lists, name, images, annotations, faults)
+    wanted = {
+        part: _wanted(root, found[part], {} if part else lists, None if part else name, faults)
+        for part in found
+        if not part or name in (None, part)
+    }
     # Ids must not depend on the split: names are collected over all of them, and sorted, as VOC's twenty are.
-    needed = [annotations[k] for k in (wanted if class_names else annotations) if k in annotations]
-    parsed = dict(zip((p.stem for p in needed), map_in_threads(parse, needed, "reading annotations"), strict=True))
+    needed = [
+        path
+        for part, one in found.items()
+        for key, path in one.annotations.items()
+        if not class_names or key in wanted.get(part, ())
+    ]
+    parsed = dict(zip(needed, map_in_threads(parse, needed, "reading annotations"), strict=True))
     if class_names is None:
         seen = {item["name"] for one in parsed.values() for item in one.objects if item["name"]}
         class_names = sorted(seen)
@@ -77,25 +122,33 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
         for key in keys:
             member.setdefault(_stem(key), []).append(listed)
     raws = []
-    for key in wanted:
-        file = f"Annotations/{key}.xml"
-        if key not in annotations:
-            shown, kind = (
-                (relative(images[key], root), "image without annotation") if key in images else (file, "missing image")
-            )
-            detail = (
-                f"there is no {file}" if key in images else f"{key!r} is listed, but has neither image nor annotation"
-            )
-            faults.append(Fault(shown, kind, detail, "image left out"))
-            continue
-        one = parsed[key]
-        if one.error:
-            faults.append(Fault(file, "unreadable annotation", one.error, "image left out"))
-            continue
-        image = _image(root, key, one, images, file, faults)
-        if image is not None:
-            raws.append(_raw(one, image, root, annotations[key], ids, tuple(member.get(key, ())), faults))
+    for part, keys in wanted.items():
+        for key in keys:
+            path = _annotation(root, found[part], key, faults)
+            if path is None:
+                continue
+            one, file = parsed[path], relative(path, root)
+            if one.error:
+                faults.append(Fault(file, "unreadable annotation", one.error, "image left out"))
+                continue
+            image = _image(found[part], key, one, file, faults)
+            if image is not None:
+                belongs = (part,) if part else tuple(member.get(key, ()))
+                raws.append(_raw(one, image, root, path, ids, belongs, faults))
     return assemble(raws, class_names, name, faults)
+
+
+def _annotation(root: Path, part: Part, key: str, faults: list[Fault]) -> Path | None:
+    """The XML file of an image; None, and a fault, where it is missing."""
+    if key in part.annotations:
+        return part.annotations[key]
+    file = relative(part.xml_folder / f"{key}.xml", root)
+    if key in part.images:
+        shown, kind, detail = relative(part.images[key], root), "image without annotation", f"there is no {file}"
+    else:
+        shown, kind, detail = file, "missing image", f"{key!r} is listed, but has neither image nor annotation"
+    faults.append(Fault(shown, kind, detail, "image left out"))
+    return None
 
 
 def parse(path: Path) -> Parsed:
@@ -120,14 +173,15 @@ def parse(path: Path) -> Parsed:
     return Parsed(objects, size, (tree.findtext("filename") or "").strip() or None)
 
 
-def _wanted(root, lists, name, images, annotations, faults) -> list[str]:
+def _wanted(root: Path, part: Part, lists: dict, name: str | None, faults: list[Fault]) -> list[str]:
     """The stems to read, each once and in the order of the list; what the list has wrong is reported."""
     if name is None:
-        return sorted({*annotations, *images, *(_stem(k) for keys in lists.values() for k in keys if inside(root, k))})
+        listed = (_stem(key) for keys in lists.values() for key in keys if inside(root, key))
+        return sorted({*part.annotations, *part.images, *listed})
     wanted, file = {}, f"ImageSets/Main/{name}.txt"
     for number, line in enumerate(lists[name], start=1):
         key = _stem(line)
-        if inside(root / "Annotations", f"{key}.xml") is None:
+        if inside(part.xml_folder, f"{key}.xml") is None:
             faults.append(
                 Fault(file, "path outside", f"entry {number}: {line!r} leads out of the folder", "image left out")
             )
@@ -138,19 +192,19 @@ def _wanted(root, lists, name, images, annotations, faults) -> list[str]:
     return list(wanted)
 
 
-def _image(root: Path, key: str, one: Parsed, images: dict, file: str, faults: list[Fault]) -> Path | None:
+def _image(part: Part, key: str, one: Parsed, file: str, faults: list[Fault]) -> Path | None:
     """The image of an annotation: the one with the XML's own name, else the one that the XML names."""
-    named = inside(root / "JPEGImages", one.filename) if one.filename else None
+    named = inside(part.image_folder, one.filename) if one.filename else None
     if one.filename and named is None:
-        action = "image of the annotation's own name used" if key in images else "image left out"
+        action = "image of the annotation's own name used" if key in part.images else "image left out"
         faults.append(Fault(file, "path outside", f"<filename> {one.filename!r} leads out of the folder", action))
-        if key not in images:
+        if key not in part.images:
             return None
-    if key in images:
-        return images[key]
+    if key in part.images:
+        return part.images[key]
     if named is not None and named.is_file():
         return named
-    detail = f"JPEGImages has no image named {key}.* or {one.filename!r}"
+    detail = f"{part.image_folder.name} has no image named {key}.* or {one.filename!r}"
     faults.append(Fault(file, "missing image", detail, "image left out"))
     return None
 
