@@ -8,6 +8,8 @@ import json
 import mmap
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,48 @@ def find(folder: Path) -> dict[str, Path]:
     return {_split_name(file): file for file in files if _is_coco(file)}
 
 
+@dataclass
+class Opened:
+    """The JSON files of a split, or of all.
+
+    Attributes:
+        root: the folder that the images lie in. name: the split, as the data set calls it.
+        contents: {split: what its file holds}. files: {split: file}.
+        class_names: of all files, in the order of their ids.
+    """
+
+    root: Path
+    name: str | None
+    contents: dict[str, dict]
+    files: dict[str, Path]
+    class_names: list[str]
+    faults: list[Fault]
+
+
 def read(folder: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
     """Reads a COCO folder or one COCO file; see `kzoo.data.readers.read`."""
+    opened = open_files(folder, split)
+    names = list(class_names or opened.class_names)
+    position = {text: i for i, text in enumerate(names)}
+    raws: list[RawImage] = []
+    for part, content in opened.contents.items():
+        shown, texts = relative(opened.files[part], opened.root), category_names(content)
+        found = [
+            _raw(entry, path, objects, shown, relative(path, opened.root), texts, position, part)
+            for entry, path, objects in entries(opened, part)
+        ]
+        if opened.name is None:
+            opened.faults += _unlisted(found, opened.contents, opened.root)
+        raws += found
+    return assemble(raws, names, opened.name, opened.faults)
+
+
+def open_files(folder: Path, split: str | None) -> Opened:
+    """Reads the JSON files of a split; None for all.
+
+    Raises:
+        ValueError: for a split that is not there, or where no file can be read.
+    """
     files = find(folder)
     root = folder if folder.is_dir() else _root_of_file(folder)
     name = None if split is None else resolve_split(split, [s for s in files if s], folder)
@@ -43,16 +85,8 @@ def read(folder: Path, split: str | None, class_names: list[str] | None = None) 
         raise ValueError(f"{folder}: {faults[0].file} cannot be read: {faults[0].detail}.")
     # Ids must not depend on the split, so categories are collected over all files.
     categories = [contents[part]["categories"] if contents.get(part) else _categories(files[part]) for part in files]
-    own_names = _names(categories)
-    names = list(class_names or own_names)
-    raws: list[RawImage] = []
-    for part, content in contents.items():
-        if content:
-            found = _images(content, part, files[part], root, names, faults)
-            if name is None:
-                faults += _unlisted(found, contents, root)
-            raws += found
-    return assemble(raws, names, name, faults)
+    contents = {part: content for part, content in contents.items() if content}
+    return Opened(root, name, contents, files, _names(categories), faults)
 
 
 def _load(file: Path, root: Path, faults: list[Fault]) -> dict | None:
@@ -91,16 +125,21 @@ def _names(categories: list[list[dict]]) -> list[str]:
     return sorted(smallest, key=lambda text: (smallest[text], text))
 
 
-def _images(content: dict, split: str, file: Path, root: Path, names: list[str], faults: list[Fault]) -> list[RawImage]:
+def category_names(content: dict) -> dict:
+    """{id: name} of the categories of one file."""
+    return {c.get("id"): str(c.get("name")) for c in content["categories"] if isinstance(c, dict)}
+
+
+def entries(opened: Opened, split: str) -> Iterator[tuple[dict, Path, list[dict]]]:
+    """Each image of a file as its entry, its path and its annotations; what cannot be used becomes a fault."""
+    content, file, root, faults = opened.contents[split], opened.files[split], opened.root, opened.faults
     shown = relative(file, root)
-    position = {text: i for i, text in enumerate(names)}
-    texts = {c.get("id"): str(c.get("name")) for c in content["categories"] if isinstance(c, dict)}
     by_image = defaultdict(list)
     for annotation in content["annotations"]:
         key = annotation.get("image_id") if isinstance(annotation, dict) else None
         by_image[key if isinstance(key, int | str) else None].append(annotation)
     folders = _image_folders(root, split, file)
-    raws, seen = [], set()
+    seen = set()
     for entry in track(content["images"], f"reading {file.name}", len(content["images"])):
         image_id, filename = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
         if not isinstance(filename, str) or not isinstance(image_id, int | str):
@@ -118,14 +157,12 @@ def _images(content: dict, split: str, file: Path, root: Path, names: list[str],
         elif not path.is_file():
             faults.append(Fault(shown, "missing image", f"there is no {filename}", "image left out"))
         else:
-            objects = by_image.get(image_id, [])
-            raws.append(_raw(entry, path, objects, shown, relative(path, root), texts, position, split))
+            yield entry, path, by_image.get(image_id, [])
     for image_id in by_image.keys() - seen:
         for annotation in by_image[image_id]:
             number = annotation.get("id") if isinstance(annotation, dict) else annotation
             detail = f"annotation {number}: there is no image with id {image_id!r}"
             faults.append(Fault(shown, "annotation without image", detail, "box left out"))
-    return raws
 
 
 def _raw(

@@ -5,6 +5,8 @@ A line with more numbers is a polygon; its bounding box is taken. The classes st
 
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,26 @@ def find_root(folder: Path) -> Path | None:
     return folder if named or paired or any((folder / part / "labels").is_dir() for part in SPLITS) else None
 
 
+@dataclass
+class Opened:
+    """What a folder lists.
+
+    Attributes:
+        name: the split, as the data set calls it; None for all.
+        class_names: {class id: name}, in the order of the ids; None where none are given.
+        listed: each image with the splits that it belongs to.
+    """
+
+    name: str | None
+    class_names: dict[int, str] | None
+    listed: list[tuple[Path, tuple[str, ...]]]
+    faults: list[Fault]
+
+
 def read(root: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
     """Reads a YOLO folder; see `kzoo.data.readers.read`."""
-    file = _yaml_file(root)
-    settings = _settings(file) if file else {}
-    own_names = _own_names(root, settings, file)
+    opened = open_folder(root, split)
+    own_names = opened.class_names
     if own_names is None and class_names is None:
         raise ValueError(
             f"{root} names no classes: add a data.yaml with `names:` or a classes.txt, or pass class_names."
@@ -40,7 +57,20 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
     names = list(class_names or own_names.values())
     own_names = dict(enumerate(names)) if own_names is None else own_names
     ids = {number: names.index(text) if text in names else -1 for number, text in own_names.items()}
+    found = map_in_threads(lambda pair: _raw(*pair, root, own_names, ids), opened.listed, "reading labels")
+    faults = [*opened.faults, *(one for one in found if isinstance(one, Fault))]
+    return assemble([one for one in found if isinstance(one, RawImage)], names, opened.name, faults)
 
+
+def open_folder(root: Path, split: str | None) -> Opened:
+    """Finds the classes, and the images of a split; None for all.
+
+    Raises:
+        ValueError: for a split that is not there, or a yaml file that cannot be read.
+    """
+    file = _yaml_file(root)
+    settings = _settings(file) if file else {}
+    own_names = _own_names(root, settings, file)
     faults: list[Fault] = []
     count = settings.get("nc")
     if isinstance(count, int) and isinstance(settings.get("names"), list | dict) and count != len(own_names):
@@ -53,10 +83,8 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
         for image in parts[part]:
             images.setdefault(image, []).append(part)
     listed = [(image, tuple(part for part in belongs if part)) for image, belongs in images.items()]
-    found = map_in_threads(lambda pair: _raw(*pair, root, own_names, ids), listed, "reading labels")
-    faults += [one for one in found if isinstance(one, Fault)]
     faults += _labels_without_image(root, parts if name is None else {name: parts[name]})
-    return assemble([one for one in found if isinstance(one, RawImage)], names, name, faults)
+    return Opened(name, own_names, listed, faults)
 
 
 def _raw(image: Path, splits: tuple, root: Path, own_names: dict, ids: dict) -> RawImage | Fault:
@@ -101,6 +129,25 @@ def parse(text: str) -> tuple[list[int], np.ndarray, list[int]]:
             background, so there is no reading around it.
     """
     numbers, boxes, lines = [], [], []
+    for line, number, values in objects(text):
+        if len(values) == 4:
+            x, y, width, height = values
+            boxes.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+        else:
+            xs, ys = values[::2], values[1::2]
+            finite = all(map(math.isfinite, values))
+            boxes.append([min(xs), min(ys), max(xs), max(ys)] if finite else [math.nan] * 4)
+        numbers.append(number)
+        lines.append(line)
+    return numbers, np.array(boxes, np.float64).reshape(-1, 4), lines
+
+
+def objects(text: str) -> Iterator[tuple[int, int, list[float]]]:
+    """The line, the class id and the 4 numbers of a box or the 6 or more of a polygon, of each object.
+
+    Raises:
+        ValueError: for a line that is no object, with its number.
+    """
     for line, row in enumerate(text.splitlines(), start=1):
         words = row.split()
         if not words:
@@ -111,16 +158,7 @@ def parse(text: str) -> tuple[list[int], np.ndarray, list[int]]:
             raise ValueError(f"line {line}: {row[:60]!r} is not made of numbers") from None
         if not number.is_integer() or not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)):
             raise ValueError(f"line {line}: {row[:60]!r} is neither class x y width height nor class and a polygon")
-        if len(values) == 4:
-            x, y, width, height = values
-            boxes.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
-        else:
-            xs, ys = values[::2], values[1::2]
-            finite = all(map(math.isfinite, values))
-            boxes.append([min(xs), min(ys), max(xs), max(ys)] if finite else [math.nan] * 4)
-        numbers.append(int(number))
-        lines.append(line)
-    return numbers, np.array(boxes, np.float64).reshape(-1, 4), lines
+        yield line, int(number), values
 
 
 def label_file(image: Path, root: Path) -> Path | None:
