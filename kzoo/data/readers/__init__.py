@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kzoo.data import named
 from kzoo.data.annotations import Annotations, MaskAnnotations
-from kzoo.data.readers import coco, mask_layouts, masks, voc, yolo
+from kzoo.data.readers import coco, coco_masks, mask_layouts, masks, voc, yolo, yolo_masks
 from kzoo.data.readers.layout import NoSplitsError as NoSplitsError
 from kzoo.messages import unknown_name
 
@@ -65,7 +65,7 @@ def read(
         task = "segmentation" if has_only_masks(source) else "detection"
     if task == "segmentation":
         if folder.exists() and (mask_layouts.find(_mask_root(folder)) or str(source) not in named.names()):
-            return masks.read(_mask_root(folder), split, class_names, **mask_options)
+            return _read_masks(folder, split, class_names, mask_options)
     elif mask_options:
         raise ValueError(f"{', '.join(mask_options)}: only for masks. Pass task='segmentation' to read those.")
     elif has_only_masks(source):
@@ -95,6 +95,21 @@ def read(
         f"{str(source)!r} is neither a folder nor a data set's name.{hint} Names: {', '.join(named.names())}, "
         f"or one of TensorFlow Datasets, such as voc/2007."
     )
+
+
+def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:
+    """Masks in files, else drawn from the polygons of COCO or YOLO."""
+    root = _mask_root(folder)
+    if mask_layouts.find(root) is not None:
+        return masks.read(root, split, class_names, **options)
+    yolo_root = None if coco.find(folder) else yolo.find_root(folder)
+    if yolo_root is None and not coco.find(folder):
+        return masks.read(root, split, class_names, **options)  # which says what it expects
+    if given := {"values", "void"} & options.keys():
+        raise ValueError(f"{', '.join(sorted(given))}: only for masks in files; polygons have the classes' names.")
+    if yolo_root is None:
+        return coco_masks.read(folder, split, class_names, **options)
+    return yolo_masks.read(yolo_root, split, class_names, **options)
 
 
 def has_only_masks(source: str | Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kzoo.data.annotations import Fault
-from kzoo.data.readers.layout import images_by_stem, inside, relative
+from kzoo.data.readers.layout import images_by_stem, inside, is_image, relative
 
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass", "instances")
@@ -14,8 +14,8 @@ LAYOUTS = (
     "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), <name>.jpg beside "
     "<name>_mask.png (also inside a folder a split), "
     "<split>/ and <split>annot/ as CamVid, VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
-    "<name>-volume.tif and <name>-labels.tif as ISBI 2012, or 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell "
-    "Tracking Challenge"
+    "<name>-volume.tif and <name>-labels.tif as ISBI 2012, 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell Tracking "
+    "Challenge, or polygons as COCO and YOLO"
 )
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
 STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
@@ -73,7 +73,7 @@ def _voc(folder: Path) -> Found | None:
 
 def _folders(folder: Path) -> Found | None:
     images, masks = _child(folder, IMAGES), _child(folder, MASKS)
-    if images is not None and masks is not None:
+    if images is not None and masks is not None and not _holds_other_files(masks):
         inner = [path.name for path in _folders_in(images) if (masks / path.name).is_dir()]
         if inner and not images_by_stem(images):
             splits = {name: _pairs(images / name, masks / name) for name in inner}
@@ -157,6 +157,12 @@ def _without_ending(stem: str) -> str | None:
 def _natural(stem: str) -> tuple:
     """2 before 10, as slices of a stack are numbered."""
     return (0, int(stem), "") if stem.isdecimal() else (1, 0, stem)
+
+
+def _holds_other_files(folder: Path) -> bool:
+    """Annotations in text, as YOLO and COCO have them in folders of the same names."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return any(path.suffix in (".json", ".txt", ".xml") for path in files) and not any(map(is_image, files))
 
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:

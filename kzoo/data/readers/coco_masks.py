@@ -1,0 +1,76 @@
+"""Masks of COCO's polygons and run lengths."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.annotations import VOID, MaskAnnotations
+from kzoo.data.readers import coco, drawn_masks
+from kzoo.data.readers.drawn_masks import Drawing, Shape
+from kzoo.data.readers.headers import read_header
+from kzoo.data.readers.layout import relative
+from kzoo.data.readers.polygons import decode_runs
+
+
+def read(
+    folder: Path, split: str | None, class_names: Sequence[str] | None = None, instances: bool | None = None
+) -> MaskAnnotations:
+    """Reads a COCO folder or one COCO file as masks of the background and the categories.
+
+    Args:
+        folder, split, class_names: see `kzoo.data.readers.read`.
+        instances: a number an object instead of a class: all are then one class.
+
+    Raises:
+        ValueError: if there are no polygons and no masks, but boxes at most.
+    """
+    opened = coco.open_files(folder, split)
+    classes, places = drawn_masks.classes_of(opened.class_names, class_names, instances, str(folder))
+    drawings = []
+    for part, content in opened.contents.items():
+        if not any(isinstance(one, dict) and one.get("segmentation") for one in content["annotations"]):
+            continue
+        numbers = {key: places[name] for key, name in coco.category_names(content).items()}
+        file = relative(opened.files[part], opened.root)
+        for entry, path, objects in coco.entries(opened, part):
+            shapes = functools.partial(_shapes, entry, path, objects, numbers)
+            drawings.append(Drawing(path, relative(path, opened.root), file, (part,) if part else (), shapes))
+    if not drawings:
+        raise ValueError(f"{folder}: holds no polygons and no masks. Train a detector on its boxes.")
+    return drawn_masks.assemble(drawings, classes, opened.name, opened.faults, str(folder))
+
+
+def _shapes(entry: dict, path: Path, objects: list[dict], numbers: dict) -> tuple[tuple[int, int], list[Shape]]:
+    size, shapes = _size(entry, path), []
+    for one in objects:
+        try:
+            shapes.append(_shape(one.get("segmentation"), size, numbers.get(one.get("category_id"), VOID)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"annotation {one.get('id')} is no polygon and no mask: {error}") from error
+    return size, shapes
+
+
+def _size(entry: dict, path: Path) -> tuple[int, int]:
+    """Height and width as the file states them, else the image's own."""
+    stated = entry.get("height"), entry.get("width")
+    if all(isinstance(side, int) and 0 < side < 1 << 16 for side in stated):
+        return stated
+    header = read_header(path)
+    if header.error:
+        raise ValueError(header.error)
+    return header.size
+
+
+def _shape(segmentation: object, size: tuple[int, int], number: int) -> Shape:
+    if isinstance(segmentation, dict):
+        if segmentation["size"] != list(size):
+            raise ValueError(f"its size is {segmentation['size']}, the image's {list(size)}")
+        return Shape(number, mask=decode_runs(segmentation["counts"], size))
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError("it has neither")
+    polygons = [np.array(one, np.float64).reshape(-1, 2) for one in segmentation]
+    if not all(len(one) >= 3 and np.isfinite(one).all() for one in polygons):
+        raise ValueError("fewer than three corners, or some that are no numbers")
+    return Shape(number, polygons)
