@@ -200,3 +200,25 @@ def test_drawn_masks_make_batches_with_the_weights_of_their_cells(polygons):
     assert np.unique(targets["masks"]).tolist() == [0, 1]
     assert np.asarray(targets["weights"]).max() > 1
     assert check(polygons, "train", task="segmentation").pixels_per_class["mouse"] == 16
+
+
+def test_objects_of_coco_are_drawn_as_pycocotools_draws_them(shared_data):
+    coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    content = json.loads((shared_data("coco_val100") / "instances_val2014_100.json").read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    shares, runs = [], 0
+    for one in content["annotations"]:
+        shape, size = one["segmentation"], sizes[one["image_id"]]
+        theirs = coco_mask.decode(coco_mask.frPyObjects(shape, *size))
+        if isinstance(shape, dict):
+            np.testing.assert_array_equal(decode_runs(shape["counts"], size), theirs)
+            runs += 1
+        elif theirs.sum() > 500:
+            ours = np.zeros(size, np.uint8)
+            for polygon in shape:
+                fill(ours, np.reshape(polygon, (-1, 2)), 1)
+            theirs = theirs.any(axis=-1)
+            shares.append((ours & theirs).sum() / (ours | theirs).sum())
+    assert (len(shares), runs) == (518, 9)
+    assert np.mean(shares) > 0.99
+    assert min(shares) > 0.95
