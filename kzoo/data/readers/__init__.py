@@ -1,6 +1,7 @@
 """Readers: a folder in a known layout, a TFDS name or one of data/'s names -> `Annotations` or `MaskAnnotations`."""
 
 import difflib
+import functools
 import os
 import re
 from collections import Counter
@@ -9,7 +10,17 @@ from pathlib import Path
 
 from kzoo.data import named
 from kzoo.data.annotations import Annotations, MaskAnnotations
-from kzoo.data.readers import coco, coco_masks, mask_layouts, masks, voc, yolo, yolo_masks
+from kzoo.data.readers import (
+    coco,
+    coco_masks,
+    labelme,
+    labelme_masks,
+    mask_layouts,
+    masks,
+    voc,
+    yolo,
+    yolo_masks,
+)
 from kzoo.data.readers.layout import NoSplitsError as NoSplitsError
 from kzoo.messages import unknown_name
 
@@ -18,7 +29,8 @@ MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
-    "<split>/_annotations.coco.json) or YOLO (images/ and labels/, with data.yaml or classes.txt)"
+    "<split>/_annotations.coco.json), YOLO (images/ and labels/, with data.yaml or classes.txt) or LabelMe (a JSON "
+    "file an image)"
 )
 
 
@@ -76,6 +88,8 @@ def read(
     if folder.exists() and task == "detection":
         if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
             return voc.read(root, split, names)
+        if labelme.find(folder):
+            return labelme.read(folder, split, names)
         if coco.find(folder):
             return coco.read(folder, split, names)
         if (root := yolo.find_root(folder)) is not None:
@@ -98,18 +112,21 @@ def read(
 
 
 def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:
-    """Masks in files, else drawn from the polygons of COCO or YOLO."""
+    """Masks in files, else drawn from the polygons of COCO, YOLO or LabelMe."""
     root = _mask_root(folder)
-    if mask_layouts.find(root) is not None:
+    drawn = None
+    if mask_layouts.find(root) is None:
+        if labelme.find(folder):
+            drawn = functools.partial(labelme_masks.read, folder)
+        elif coco.find(folder):
+            drawn = functools.partial(coco_masks.read, folder)
+        elif (yolo_root := yolo.find_root(folder)) is not None:
+            drawn = functools.partial(yolo_masks.read, yolo_root)
+    if drawn is None:
         return masks.read(root, split, class_names, **options)
-    yolo_root = None if coco.find(folder) else yolo.find_root(folder)
-    if yolo_root is None and not coco.find(folder):
-        return masks.read(root, split, class_names, **options)  # which says what it expects
     if given := {"values", "void"} & options.keys():
         raise ValueError(f"{', '.join(sorted(given))}: only for masks in files; polygons have the classes' names.")
-    if yolo_root is None:
-        return coco_masks.read(folder, split, class_names, **options)
-    return yolo_masks.read(yolo_root, split, class_names, **options)
+    return drawn(split, class_names, **options)
 
 
 def has_only_masks(source: str | Path) -> bool:

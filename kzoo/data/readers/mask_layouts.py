@@ -15,7 +15,7 @@ LAYOUTS = (
     "<name>_mask.png (also inside a folder a split), "
     "<split>/ and <split>annot/ as CamVid, VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
     "<name>-volume.tif and <name>-labels.tif as ISBI 2012, 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell Tracking "
-    "Challenge, or polygons as COCO and YOLO"
+    "Challenge, or polygons as COCO, YOLO and LabelMe"
 )
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
 STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
