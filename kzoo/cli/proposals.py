@@ -11,7 +11,7 @@ IOUS = (0.5, 0.7, 0.9)
 
 
 def proposals(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A VOC, COCO or YOLO folder, or a data set's name.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder with boxes, or a data set's name.")],
     split: Annotated[str | None, typer.Option(help="Only this split. \\[all]")] = None,
     source: Annotated[
         str,

@@ -17,7 +17,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="A VOC, COCO, YOLO or mask folder, or a data set's name.", rich_help_panel=_MODEL
+            metavar="DATA",
+            help="A VOC, COCO, YOLO, LabelMe or mask folder, or a name.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to train on. \\[train]", rich_help_panel=_MODEL)] = None,
@@ -179,7 +181,7 @@ def train(
     if resume is None and model is None:
         raise ValueError("No model given. Name one of `kzoo models`, as in: kzoo train ssd --data DATA")
     if resume is None and data is None:
-        raise ValueError("No data given. Add --data DATA: a VOC, COCO, YOLO or mask folder or a data set's name.")
+        raise ValueError("No data given. Add --data DATA: a VOC, COCO, YOLO, LabelMe or mask folder, or a name.")
     if resume is not None:
         resume = str(_resumable(resume, settings.pop("run_dir", None)))
 
