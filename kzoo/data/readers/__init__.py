@@ -49,8 +49,8 @@ def read(
 
     Args:
         source: a folder in VOC, COCO, YOLO or LabelMe layout (or its data.yaml, or a COCO file), or of images and
-            masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A named data set that is not there
-            yet is built, and downloaded where it has to be; where to is said in one line.
+            masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A named data set
+            that is not there yet is built, and downloaded where it has to be; where to is said in one line.
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
             None for all of it.
         class_names: which classes, in which order; boxes of others are left out as faults, pixels of others are void.
