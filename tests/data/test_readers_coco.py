@@ -51,6 +51,22 @@ def test_classes_are_those_of_all_files_in_the_order_of_their_ids(coco):
     assert read(root, "val").samples[0].labels.tolist() == [1]
 
 
+def test_splits_are_found_by_other_spellings(coco):
+    coco("Train", [image(1)], [box(1)])
+    root = coco("Validation2020", [image(1)], [box(1)])
+    assert read(root, "train").split == "Train"
+    assert read(root, "val").split == "Validation2020"
+
+
+def test_a_single_file_of_any_other_name_is_the_whole(coco):
+    root = coco("cells", [image(1)], [box(1)])
+    assert read(root, "cells").split == "cells"
+    with pytest.raises(NoSplitsError, match="no 'train'"):
+        read(root, "train")
+    with pytest.raises(ValueError, match="Did you mean 'cells'"):
+        read(root, "cell")
+
+
 def test_what_is_all_called_default_has_no_splits(coco):
     root = coco("default", [image(1)], [box(1)])
     assert read(root, "default").samples[0].splits == ("default",)

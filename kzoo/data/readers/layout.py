@@ -8,6 +8,7 @@ from kzoo.images import IMAGE_SUFFIXES
 from kzoo.messages import unknown_name
 
 VALIDATION = ("val", "valid", "validation")
+USUAL = {"train", "training", "trainval", *VALIDATION, "dev", "test", "testing"}
 UNDIVIDED = {"default", "all", "full"}  # what tools such as CVAT call the one part of a data set that is not split
 
 
@@ -19,7 +20,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     """Finds the split that `asked` means: its own name, a synonym (val, valid, validation), or one with a year.
 
     Raises:
-        NoSplitsError: where there are none at all.
+        NoSplitsError: where there are none: none at all, or a single one that is called neither train nor the like.
         ValueError: where this one is missing, naming those there are.
     """
     available = list(available)
@@ -27,12 +28,18 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     for name in (asked, *wanted):
         if name in available:
             return name
-    with_year = [name for name in available if name.rstrip("0123456789_") in wanted]
-    if len(with_year) == 1:
-        return with_year[0]
-    if set(available) <= UNDIVIDED:
+    alike = [name for name in available if _plain(name) in map(_plain, wanted)]
+    if len(alike) == 1:
+        return alike[0]
+    single = len(available) == 1 and _plain(available[0]) not in USUAL and _plain(asked) in USUAL
+    if single or set(available) <= UNDIVIDED:
         raise NoSplitsError(f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it.")
     raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
+
+
+def _plain(name: str) -> str:
+    """Train2017 -> train"""
+    return name.lower().rstrip("0123456789_")
 
 
 def inside(root: Path, *parts: str) -> Path | None:
