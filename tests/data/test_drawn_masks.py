@@ -190,6 +190,19 @@ def test_yolos_polygons_are_read_as_masks(yolo):
         read(yolo, task="segmentation")
 
 
+@pytest.mark.parametrize("pattern", ["{split}/{kind}", "{kind}/{split}"])
+def test_yolos_splits_are_no_folders_of_masks(tmp_path, image_file, pattern):
+    for split in ("train", "valid"):
+        image_file(tmp_path / pattern.format(split=split, kind="images") / "a.jpg", SIZE)
+        labels = tmp_path / pattern.format(split=split, kind="labels")
+        labels.mkdir(parents=True)
+        (labels / "a.txt").write_text("0 .25 .25 .5 .25 .5 .5 .25 .5\n")
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    for split in ("train", "val"):
+        (sample,) = read(tmp_path, split, task="segmentation").samples
+        assert sample.counts.tolist() == [4800 - 300, 300]
+
+
 def test_drawn_masks_make_batches_with_the_weights_of_their_cells(polygons):
     pytest.importorskip("tensorflow")
     from kzoo.data import check, load

@@ -72,8 +72,8 @@ def _voc(folder: Path) -> Found | None:
 
 
 def _folders(folder: Path) -> Found | None:
-    images, masks = _child(folder, IMAGES), _child(folder, MASKS)
-    if images is not None and masks is not None and not _holds_other_files(masks):
+    if (both := _images_and_masks(folder)) is not None:
+        images, masks = both
         inner = [path.name for path in _folders_in(images) if (masks / path.name).is_dir()]
         if inner and not images_by_stem(images):
             splits = {name: _pairs(images / name, masks / name) for name in inner}
@@ -82,8 +82,8 @@ def _folders(folder: Path) -> Found | None:
         return Found("folders", splits, instances=masks.name == "instances")
     splits, instances = {}, False
     for path in _folders_in(folder):
-        images, masks = _child(path, IMAGES), _child(path, MASKS)
-        if images is not None and masks is not None:
+        if (both := _images_and_masks(path)) is not None:
+            images, masks = both
             splits[path.name] = _pairs(images, masks)
             instances = masks.name == "instances"
     return Found("folders", splits, instances) if splits else None
@@ -159,10 +159,14 @@ def _natural(stem: str) -> tuple:
     return (0, int(stem), "") if stem.isdecimal() else (1, 0, stem)
 
 
-def _holds_other_files(folder: Path) -> bool:
-    """Annotations in text, as YOLO and COCO have them in folders of the same names."""
-    files = [path for path in folder.iterdir() if path.is_file()]
-    return any(path.suffix in (".json", ".txt", ".xml") for path in files) and not any(map(is_image, files))
+def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
+    """The folder of images and that of masks; None where there are none, but text as YOLO and COCO have it there."""
+    images, masks = _child(folder, IMAGES), _child(folder, MASKS)
+    if images is None or masks is None:
+        return None
+    files = [path for place in (masks, *_folders_in(masks)) for path in place.iterdir() if path.is_file()]
+    text = any(path.suffix in (".json", ".txt", ".xml") for path in files)
+    return None if text and not any(map(is_image, files)) else (images, masks)
 
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
