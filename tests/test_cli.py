@@ -381,3 +381,15 @@ def test_the_demo_walks_through(tmp_path):
     assert cli.run(["demo", "--quick", "--output", str(tmp_path / "demo")]) == 0
     assert (tmp_path / "demo" / "exports" / "demo-int8.tflite").is_file()
     assert "demo-int8.tflite" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_documents_name_exported_files_as_they_are_called():
+    from kzoo.cli.export import FORMATS, default_output
+
+    kinds = [None, "float16", "dynamic", "int8"]
+    called = {default_output(Path("runs/ssd"), form, kind).as_posix() for form in FORMATS for kind in kinds}
+    root = Path(__file__).parents[1]
+    documents = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "export").rglob("README.md")]
+    named = {name for file in documents for name in re.findall(r"runs/ssd/exports/[\w.-]+", file.read_text("utf-8"))}
+    assert named
+    assert named <= called
