@@ -159,7 +159,11 @@ def main(arguments: list[str] | None = None) -> dict:
         "--views", type=int, default=8, choices=range(1, 9), help="turned and mirrored, to average over"
     )
     parser.add_argument("--scales", type=float, nargs="+", default=[1], help="at which each view is seen")
-    parser.add_argument("--precision", default="float32", help="or mixed_bfloat16: half the time on CPUs with AMX")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        help="or mixed_bfloat16: half the time with AMX, two thirds with AVX-512's bfloat16",
+    )
     parser.add_argument("--start", help="a file that this recipe has written, to train on in place of random weights")
     parser.add_argument(
         "--score", nargs="+", default=[], metavar="FILE", help="train nothing: the mean of these networks is measured"
