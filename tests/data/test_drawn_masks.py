@@ -138,7 +138,23 @@ def test_coco_is_read_as_masks_of_its_categories(polygons):
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, [], [[1, 2, 3, 4]], [[1, 2, 3]], [["x"] * 6], {"size": [1, 1], "counts": [1]}, {"counts": "1"}, 5]
+    "wrong",
+    [
+        None,
+        [],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3]],
+        [["x"] * 6],
+        [[0, 0, 1e300, 0, 0, 1e300]],
+        [[10**400] * 6],
+        [[float("nan")] * 6],
+        {"size": [1, 1], "counts": [1]},
+        {"size": list(SIZE), "counts": [10**30]},
+        {"size": list(SIZE), "counts": [[4800]]},
+        {"size": list(SIZE), "counts": [None]},
+        {"counts": "1"},
+        5,
+    ],
 )
 def test_an_image_with_an_object_that_cannot_be_drawn_is_left_out(polygons, image_file, wrong):
     (file,) = polygons.rglob("*.json")
@@ -155,6 +171,10 @@ def test_an_image_with_an_object_that_cannot_be_drawn_is_left_out(polygons, imag
     content["annotations"][-1]["segmentation"] = [square(0, 0, 9, 9)]
     file.write_text(json.dumps(content))
     assert len(read(polygons, "train", task="segmentation").samples) == 2  # its size is the image's own
+    content["images"][-1] |= {"height": 80, "width": 60}
+    file.write_text(json.dumps(content))
+    (fault,) = read(polygons, "train", task="segmentation").faults
+    assert "b.jpg: it is 80 x 60, but was annotated as 60 x 80 (width x height)" in fault.detail
 
 
 def test_boxes_alone_make_no_masks(coco):

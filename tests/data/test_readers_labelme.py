@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from kzoo.data.readers import has_only_masks, read
+from kzoo.data.readers.labelme import patch
 from kzoo.data.readers.masks import labels_of, numbers_of
 
 SIZE = (60, 80)
@@ -107,6 +108,9 @@ def test_splits_have_folders(labelme):
         shape("cat", [[1, 1]], "point"),
         shape("cat", [[1, 1], [5, 5]]),
         shape("cat", [[1, 1], [5, float("nan")], [3, 3]]),
+        shape("cat", [[1, 1], [5, 1e300], [3, 3]]),
+        shape("cat", [[1, 1], [5, 10**400], [3, 3]]),
+        shape("cat", [[1, 1], None, [3, 3]]),
         {"points": [[1, 1], [5, 5], [1, 5]]},
         "cat",
     ],
@@ -144,6 +148,21 @@ def test_what_has_no_counterpart_is_a_fault(labelme, image_file):
             ("unreadable annotation", "c.json"),
             ("image without annotation", "d.jpg"),
         }
+
+
+def test_polygons_of_another_size_are_not_drawn(labelme):
+    labelme("a", SHAPES)
+    root = labelme("b", SHAPES, imageHeight=600, imageWidth=800)
+    (fault,) = read(root, task="segmentation").faults
+    assert (fault.file, fault.action) == ("b.json", "image left out")
+    assert "annotated as 800 x 600" in fault.detail
+
+
+def test_a_picture_too_large_to_be_true_is_no_mask(monkeypatch):
+    bomb = encoded(np.ones(SIZE, bool))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # it has 4800
+    with pytest.raises(ValueError, match="its mask is no image"):
+        patch({"mask": bomb})
 
 
 def test_files_without_a_size_take_the_images(labelme):

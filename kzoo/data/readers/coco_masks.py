@@ -4,14 +4,11 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from kzoo.data.annotations import VOID, MaskAnnotations
 from kzoo.data.readers import coco, drawn_masks
 from kzoo.data.readers.drawn_masks import Drawing, Shape
-from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.layout import relative
-from kzoo.data.readers.polygons import decode_runs
+from kzoo.data.readers.polygons import corners, decode_runs
 
 
 def read(
@@ -43,24 +40,15 @@ def read(
 
 
 def _shapes(entry: dict, path: Path, objects: list[dict], numbers: dict) -> tuple[tuple[int, int], list[Shape]]:
-    size, shapes = _size(entry, path), []
+    stated = entry.get("height"), entry.get("width")
+    size = drawn_masks.size_of(path, None if None in stated else stated)
+    shapes = []
     for one in objects:
         try:
             shapes.append(_shape(one.get("segmentation"), size, numbers.get(one.get("category_id"), VOID)))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"annotation {one.get('id')} is no polygon and no mask: {error}") from error
     return size, shapes
-
-
-def _size(entry: dict, path: Path) -> tuple[int, int]:
-    """Height and width as the file states them, else the image's own."""
-    stated = entry.get("height"), entry.get("width")
-    if all(isinstance(side, int) and 0 < side < 1 << 16 for side in stated):
-        return stated
-    header = read_header(path)
-    if header.error:
-        raise ValueError(header.error)
-    return header.size
 
 
 def _shape(segmentation: object, size: tuple[int, int], number: int) -> Shape:
@@ -70,7 +58,7 @@ def _shape(segmentation: object, size: tuple[int, int], number: int) -> Shape:
         return Shape(number, mask=decode_runs(segmentation["counts"], size))
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError("it has neither")
-    polygons = [np.array(one, np.float64).reshape(-1, 2) for one in segmentation]
-    if not all(len(one) >= 3 and np.isfinite(one).all() for one in polygons):
-        raise ValueError("fewer than three corners, or some that are no numbers")
+    polygons = [corners(one) for one in segmentation]
+    if min(map(len, polygons)) < 3:
+        raise ValueError("fewer than three corners")
     return Shape(number, polygons)

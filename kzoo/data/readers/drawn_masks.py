@@ -10,6 +10,7 @@ from PIL import Image
 
 from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import mask_classes, masks
+from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.polygons import fill, polygon_area
 from kzoo.data.readers.progress import map_in_threads
 
@@ -54,6 +55,21 @@ def classes_of(
     asked = list(class_names) if class_names else None
     classes = mask_classes.choose({}, names, asked, None, None, bool(instances), source)
     return classes, {name: number for number, name in enumerate(names)}
+
+
+def size_of(image: Path, stated: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of an image.
+
+    Raises:
+        ValueError: if it cannot be read, or if it was annotated at another size, where its polygons lie elsewhere.
+    """
+    header = read_header(image)
+    if header.error:
+        raise ValueError(header.error)
+    if stated not in (None, header.size):
+        height, width = header.size
+        raise ValueError(f"it is {width} x {height}, but was annotated as {stated[1]} x {stated[0]} (width x height)")
+    return header.size
 
 
 def draw(shapes: Sequence[Shape], size: tuple[int, int], instances: bool = False) -> np.ndarray:

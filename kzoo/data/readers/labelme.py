@@ -16,6 +16,8 @@ from PIL import Image
 
 from kzoo.data.annotations import Annotations, Fault
 from kzoo.data.readers.layout import VALIDATION, images_by_stem, relative, resolve_split
+from kzoo.data.readers.mask_files import ERRORS
+from kzoo.data.readers.polygons import corners
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
 
@@ -118,7 +120,7 @@ def parse(file: Path, images: Mapping[str, Path]) -> Labelled:
             item.outlines.append(_outline(shape, number))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         return Labelled(file, error=f"not a readable file of LabelMe ({type(error).__name__}: {error})")
-    stated = size if all(isinstance(side, int) and 0 < side < 1 << 16 for side in size) else None
+    stated = size if all(isinstance(side, int) for side in size) else None
     named = str(content.get("imagePath")).replace("\\", "/").rpartition("/")[-1]
     return Labelled(file, images.get(file.stem, images.get(named)), stated, list(items.values()))
 
@@ -132,14 +134,12 @@ def patch(shape: dict) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
             return np.asarray(image.convert("L")) > 0
-    except (OSError, KeyError, TypeError, SyntaxError) as error:
+    except (*ERRORS, KeyError, TypeError) as error:
         raise ValueError(f"its mask is no image ({error})") from error
 
 
 def _outline(shape: dict, number: int) -> np.ndarray:
-    points = np.array(shape["points"], np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError(f"shape {number} has corners that are no numbers")
+    points = corners(shape["points"])
     kind = shape.get("shape_type") or "polygon"
     if kind in ("rectangle", "mask") and len(points) == 2:
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0) + (kind == "mask")
@@ -154,8 +154,8 @@ def _outline(shape: dict, number: int) -> np.ndarray:
 
 
 def _raw(one: Labelled, part: str, folder: Path, ids: dict[str, int]) -> RawImage:
-    corners = [np.concatenate(item.outlines) for item in one.items]
-    boxes = [[*points.min(axis=0), *points.max(axis=0)] for points in corners]
+    outlines = [np.concatenate(item.outlines) for item in one.items]
+    boxes = [[*points.min(axis=0), *points.max(axis=0)] for points in outlines]
     return RawImage(
         image=one.image,
         name=relative(one.image, folder),

@@ -9,7 +9,6 @@ import numpy as np
 from kzoo.data.annotations import MaskAnnotations
 from kzoo.data.readers import drawn_masks, labelme
 from kzoo.data.readers.drawn_masks import Drawing, Shape
-from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.layout import relative
 
 
@@ -38,13 +37,7 @@ def read(
 
 
 def _shapes(one: labelme.Labelled, numbers: Mapping[str, int]) -> tuple[tuple[int, int], list[Shape]]:
-    size = one.size
-    if size is None:
-        header = read_header(one.image)
-        if header.error:
-            raise ValueError(header.error)
-        size = header.size
-    shapes = []
+    size, shapes = drawn_masks.size_of(one.image, one.size), []
     for item in one.items:
         shape = Shape(numbers[item.label])
         for written, outline in zip(item.shapes, item.outlines, strict=True):

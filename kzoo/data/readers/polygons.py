@@ -4,6 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+FARTHEST = 1e6  # pixels from the image's corner: no image is as large
+
+
+def corners(numbers: object) -> np.ndarray:
+    """x, y, x, y, ... or pairs of them, as a file holds them -> (N, 2).
+
+    Raises:
+        ValueError: if they are no numbers, or far from any image.
+    """
+    try:
+        points = np.array(numbers, np.float64).reshape(-1, 2)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("corners that are no numbers") from error
+    if not (np.abs(points) < FARTHEST).all():  # nor NaN
+        raise ValueError("corners that are no numbers or beyond any image")
+    return points
+
 
 def fill(mask: np.ndarray, polygon: np.ndarray, value: int) -> None:
     """Sets the pixels of a mask (H, W) whose centres lie within a polygon (N, 2) of x, y in 0-based pixels.
@@ -46,8 +63,11 @@ def decode_runs(runs: Sequence[int] | str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: if they do not fill the mask.
     """
-    lengths = np.array(_lengths_of(runs) if isinstance(runs, str) else runs, np.int64)
-    if (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+    try:
+        lengths = np.array(_lengths_of(runs) if isinstance(runs, str) else runs, np.int64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("run lengths that are no numbers") from error
+    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
         raise ValueError(f"run lengths of {lengths.sum()} pixels for {size[1]} x {size[0]}")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[::-1]).T
 

@@ -9,8 +9,8 @@ import numpy as np
 from kzoo.data.annotations import VOID, Fault, MaskAnnotations
 from kzoo.data.readers import drawn_masks, yolo
 from kzoo.data.readers.drawn_masks import Drawing, Shape
-from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.layout import relative
+from kzoo.data.readers.polygons import corners
 
 
 def read(
@@ -49,17 +49,14 @@ def _has_polygons(text: Path | None) -> bool:
 
 
 def _shapes(image: Path, text: Path | None, numbers: Mapping[int, int]) -> tuple[tuple[int, int], list[Shape]]:
-    header = read_header(image)
-    if header.error:
-        raise ValueError(header.error)
-    shapes = []
+    size, shapes = drawn_masks.size_of(image, None), []
     try:
         lines = "" if text is None else text.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise ValueError("not a text file") from error
     for line, number, values in yolo.objects(lines):
-        polygon = np.array(values).reshape(-1, 2) * header.size[::-1]
-        if len(polygon) < 3 or not np.isfinite(polygon).all():
+        if len(values) == 4:
             raise ValueError(f"line {line} is a box and no polygon")
+        polygon = corners(np.reshape(values, (-1, 2)) * size[::-1])
         shapes.append(Shape(numbers.get(number, VOID), [polygon]))
-    return header.size, shapes
+    return size, shapes
