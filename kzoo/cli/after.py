@@ -1,5 +1,6 @@
 """What several commands do with a model: load data for it, score it, export it, and renew a run's report."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def held_out_data(
     own = targets.config(path)
     if own.get("split", "train") is not None or data not in (None, own.get("data")):
         return None
-    _, held_out = annotations_of(path)
+    _, held_out = annotations_of(path, options)
     if held_out is None:
         return None
     with console.quiet_native():
@@ -119,13 +120,17 @@ def calibration_data(path: Path, detector: Any, data: str | None) -> Any:
     return load_data(targets.data_of(path, data), None, detector, options=options, usual="train")
 
 
-def annotations_of(path: Path) -> tuple[Any, Any]:
-    """The annotations that a run was trained on and validated on (None without validation)."""
+def annotations_of(path: Path, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    """The annotations that a run was trained on and validated on (None without validation).
+
+    `options` of reading the data go before the run's own.
+    """
     with console.quiet_native():
         from kzoo.training import Run
         from kzoo.training.sources import read_named
 
-        return read_named(Run.open(path).config)
+        config = Run.open(path).config
+        return read_named(dataclasses.replace(config, data_options=config.data_options | (options or {})))
 
 
 def batches(annotations: Any, detector: Any, measured: bool = False, **options: Any) -> Any:

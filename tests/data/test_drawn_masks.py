@@ -177,6 +177,13 @@ def test_an_image_with_an_object_that_cannot_be_drawn_is_left_out(polygons, imag
     assert "b.jpg: it is 80 x 60, but was annotated as 60 x 80 (width x height)" in fault.detail
 
 
+def test_a_split_of_boxes_among_splits_of_polygons_is_said(polygons, coco):
+    coco("val", [{"id": 1, "file_name": "b.jpg"}], [{"id": 5, "image_id": 1, "bbox": [1, 1, 5, 5], "category_id": 1}])
+    found = read(polygons, task="segmentation")
+    assert [sample.splits for sample in found.samples] == [("train",)]
+    assert [one.detail for one in found.faults if "annotation 5" in one.detail]
+
+
 def test_boxes_alone_make_no_masks(coco):
     root = coco("train", [{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "bbox": [1, 1, 5, 5], "category_id": 1}])
     with pytest.raises(ValueError, match="holds no polygons and no masks"):

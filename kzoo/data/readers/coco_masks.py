@@ -25,17 +25,16 @@ def read(
     """
     opened = coco.open_files(folder, split)
     classes, places = drawn_masks.classes_of(opened.class_names, class_names, instances, str(folder))
+    objects = (one for content in opened.contents.values() for one in content["annotations"] if isinstance(one, dict))
+    if not any(one.get("segmentation") for one in objects):
+        raise ValueError(f"{folder}: holds no polygons and no masks. Train a detector on its boxes.")
     drawings = []
     for part, content in opened.contents.items():
-        if not any(isinstance(one, dict) and one.get("segmentation") for one in content["annotations"]):
-            continue
         numbers = {key: places[name] for key, name in coco.category_names(content).items()}
         file = relative(opened.files[part], opened.root)
         for entry, path, objects in coco.entries(opened, part):
             shapes = functools.partial(_shapes, entry, path, objects, numbers)
             drawings.append(Drawing(path, relative(path, opened.root), file, (part,) if part else (), shapes))
-    if not drawings:
-        raise ValueError(f"{folder}: holds no polygons and no masks. Train a detector on its boxes.")
     return drawn_masks.assemble(drawings, classes, opened.name, opened.faults, str(folder))
 
 

@@ -107,10 +107,10 @@ def read(root: Path, split: str | None, class_names: list[str] | None = None) ->
     }
     # Ids must not depend on the split: names are collected over all of them, and sorted, as VOC's twenty are.
     needed = [
-        path
-        for part, one in found.items()
-        for key, path in one.annotations.items()
-        if not class_names or key in wanted.get(part, ())
+        found[part].annotations[key]
+        for part in found
+        for key in (wanted.get(part, ()) if class_names else found[part].annotations)
+        if key in found[part].annotations
     ]
     parsed = dict(zip(needed, map_in_threads(parse, needed, "reading annotations"), strict=True))
     if class_names is None:
