@@ -17,6 +17,12 @@ def unknown_name(kind: str, got: object, valid: Iterable[str]) -> str:
     return f"Unknown {kind} {got!r}.{hint} Valid: {', '.join(valid)}."
 
 
+def some_of(names: Iterable[object], most: int = 8) -> str:
+    """The first names, for a line of text: "a, b, c, ..." """
+    names = list(map(str, names))
+    return ", ".join(names[:most] + ["..."] * (len(names) > most))
+
+
 def missing_package(package: str, extra: str, purpose: str) -> str:
     """Says which extra to install when an optional package is missing."""
     return f"{purpose} needs the package {package!r}: pip install 'kzoo[{extra}]'."

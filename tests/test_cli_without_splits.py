@@ -11,7 +11,7 @@ from kzoo import cli
 from kzoo.cli import after, targets
 from kzoo.data.readers import NoSplitsError
 from kzoo.training import TrainConfig
-from kzoo.training.sources import read_named, read_or_hold_out
+from kzoo.training.sources import Feed, read_named, read_or_hold_out
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,54 @@ def test_a_split_that_is_missing_among_others_is_none_of_this(tmp_path):
     with pytest.raises(ValueError, match=r"Valid: test, train.*val_split=0\.1") as error:
         read_or_hold_out(TrainConfig(model="unet", data=str(data)))
     assert not isinstance(error.value, NoSplitsError)
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory):
+    return masks(tmp_path_factory.mktemp("patients"), images=2, splits=tuple(f"patient {n}" for n in range(12)))
+
+
+def parts(annotations) -> set[str]:
+    return {part for sample in annotations.samples for part in sample.splits}
+
+
+def test_a_folder_a_patient_is_no_split_and_is_held_out_whole(patients):
+    config, train, held_out = read_or_hold_out(TrainConfig(model="unet", data=str(patients)))
+    assert (config.split, config.val_split, len(train.samples), len(held_out.samples)) == (None, 0.1, 22, 2)
+    assert (len(parts(train)), len(parts(held_out))) == (11, 1)
+    _, _, other = read_or_hold_out(TrainConfig(model="unet", data=str(patients), seed=1))
+    _, train, third = read_or_hold_out(TrainConfig(model="unet", data=str(patients), val_split=0.3))
+    assert (len(third.samples), len(parts(third)), len(parts(train))) == (8, 4, 8)  # 7.2 would do
+    assert len({*parts(held_out), *parts(other), *parts(third)}) > 4
+    with pytest.raises(ValueError, match=r"val_split=0\.97 of 24 images leaves none"):
+        read_or_hold_out(TrainConfig(model="unet", data=str(patients), val_split=0.97))
+
+
+def test_a_part_can_be_named_and_parts_are_named_in_errors(patients):
+    read = TrainConfig(model="unet", data=str(patients), split="patient 3", val_split="patient 4")
+    assert [parts(one) for one in read_named(read)] == [{"patient 3"}, {"patient 4"}]
+    with pytest.raises(NoSplitsError, match=r"one of its parts: patient 0, patient 1, .*, \.\.\.\. To validate"):
+        read_named(TrainConfig(model="unet", data=str(patients), split="patient 3"))
+
+
+@pytest.mark.parametrize("names", [("01", "02"), ("train", "val")])
+def test_few_parts_and_splits_are_held_out_by_images(tmp_path, names):
+    data = masks(tmp_path, images=10, splits=names)
+    config = TrainConfig(model="unet", data=str(data), split=None, val_split=0.1 if names[0] == "01" else 0.5)
+    _, held_out = read_named(config)
+    assert (len(held_out.samples), parts(held_out)) == (round(config.val_split * 20), set(names))
+
+
+def test_splits_in_names_of_one_s_own_are_asked_for(tmp_path):
+    data = masks(tmp_path, images=1, splits=("train_imgs", "val_imgs"))
+    with pytest.raises(ValueError, match=r"Unknown split 'train'.*train_imgs, val_imgs") as error:
+        read_or_hold_out(TrainConfig(model="unet", data=str(data)))
+    assert not isinstance(error.value, NoSplitsError)
+
+
+def test_nothing_is_held_out_where_a_validation_set_is_given(data):
+    feed = Feed(TrainConfig(model="unet", data=str(data)), None, "a data set", "segmentation", start_epoch=0)
+    assert (feed.config.split, feed.config.val_split, len(feed.annotations.samples)) == (None, None, 8)
 
 
 def test_a_run_is_scored_on_what_it_held_out(trained, capsys):

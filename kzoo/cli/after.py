@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo.cli import console, targets
+from kzoo.messages import some_of
 
 _CHECK_SPLITS = ("test", "val", "validation")
 
@@ -63,7 +64,7 @@ def load_data(
         return dataset
     left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
     if left_out and detector.class_names:
-        known = ", ".join(map(str, detector.class_names[:10])) + (", ..." if len(detector.class_names) > 10 else "")
+        known = some_of(detector.class_names, 10)
         if not any(len(sample.labels) for sample in dataset.annotations.samples):
             raise ValueError(f"{data}: holds no class that the detector knows ({known}). Give the data of its classes.")
         console.warn(f"{left_out} boxes of {data} are left out: the detector knows only {known}")

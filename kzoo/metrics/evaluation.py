@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo.messages import some_of
 from kzoo.metrics.mean_average_precision import MeanAveragePrecision
 from kzoo.metrics.records import as_numpy
 from kzoo.metrics.segmentation_measures import SegmentationMeasures
@@ -142,7 +143,7 @@ def common_class_names(detector: Any, dataset: Any) -> list[str] | None:
 
 
 def _shown(names: list[str]) -> str:
-    return f"{', '.join(map(str, names[:8]))}{', ...' if len(names) > 8 else ''} ({len(names)})"
+    return f"{some_of(names)} ({len(names)})"
 
 
 def _images_and_targets(batch: Any, masks: bool) -> tuple[Any, Mapping[str, Any]]:

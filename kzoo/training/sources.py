@@ -1,7 +1,7 @@
 """What a training feeds on: a named data set, a function that opens one at an epoch, or a data set made in Python."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -74,12 +74,13 @@ class Feed:
     Args:
         config: names the data where `data` is None.
         data: a data set or a function `epoch -> data set`, or None.
-        validation: a data set, or None for what `config.val_split` means.
+        validation: a data set, and nothing is held out; or None for what `config.val_split` means.
         task: "detection" or "segmentation".
         start_epoch: of the training, counted from 0.
 
     Attributes:
-        config: as given, but for what became of splits that the data set does not have (see `read_or_hold_out`).
+        config: as given, but for what became of splits that the data set does not have (see `read_or_hold_out`), and of
+            `val_split` where a validation set is given.
         annotations: the `Annotations` or `MaskAnnotations` trained on; None where data from Python carries none.
         class_names: of the training data, or None.
     """
@@ -88,6 +89,8 @@ class Feed:
         self.config, self._validation, self._start_epoch = config, validation, start_epoch
         self._held_out = self._dataset = self._open_at = None
         if data is None:
+            if validation is not None:
+                config = replace(config, val_split=None)
             self.config, self.annotations, self._held_out = read_or_hold_out(config, task)
             self.class_names = self.annotations.class_names
             return
@@ -172,7 +175,8 @@ def read_or_hold_out(config: TrainConfig, task: str | None = None) -> tuple[Trai
 def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
     """The annotations to train on, at most `limit` images, and to validate on (None where `val_split` is None).
 
-    Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones.
+    Which images a fraction holds out depends on the seed alone, so resuming holds out the same ones. Of a data set in
+    many parts, as a folder a patient, whole parts are held out: images of one are too much alike.
     """
     from kzoo.data.batches import first
     from kzoo.data.readers import MASK_OPTIONS, NoSplitsError, read
@@ -192,14 +196,24 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
                 f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
                 "val_split=None trains without validation."
             ) from error
-    count = len(train.samples)
-    held_out = max(1, round(config.val_split * count))
-    if held_out >= count:
-        raise ValueError(f"val_split={config.val_split} of {count} images leaves none to train on.")
-    order = np.random.default_rng(config.seed).permutation(count)
-    parts = [sorted(order[held_out:]), sorted(order[:held_out])]
-    learned, measured = ([train.samples[i] for i in part] for part in parts)
+    learned, measured = _hold_out(train.samples, config.val_split, config.seed)
     return first(replace(train, samples=learned), config.limit), replace(train, samples=measured, split="held out")
+
+
+def _hold_out(samples: Sequence[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """The samples to learn from, and those to measure on: by parts of the data set, where these are small enough."""
+    from kzoo.data.readers import named_as_split
+
+    parts = ["/".join(sample.splits) for sample in samples]
+    by_parts = len(set(parts)) * fraction >= 1 and not any(map(named_as_split, set(parts)))
+    _, groups, sizes = np.unique(parts if by_parts else range(len(samples)), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    wanted = max(1, round(fraction * len(samples)))
+    drawn = order[: 1 + np.searchsorted(np.cumsum(sizes[order]), wanted)]
+    if len(drawn) >= len(sizes):
+        raise ValueError(f"val_split={fraction} of {len(samples)} images leaves none to train on.")
+    measured = np.isin(groups, drawn)
+    return [samples[i] for i in np.flatnonzero(~measured)], [samples[i] for i in np.flatnonzero(measured)]
 
 
 def steps_of(dataset: Any) -> int:

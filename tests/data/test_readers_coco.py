@@ -105,6 +105,19 @@ def test_a_faulty_box_is_listed_with_its_annotation(coco, bbox, kind, action):
     assert len(annotations.samples[0].boxes) == (2 if action == "box clipped" else 1)
 
 
+def test_an_object_without_a_box_has_the_one_around_its_polygons(coco):
+    parts = [[10, 20, 40, 22, 30, 50.5], [[5, 30], [12, 30], [12, 44]]]
+    without = [{**box(1), "segmentation": drawn} for drawn in (parts, parts[:1], [], [["a", "b"]])]
+    for one in without:
+        del one["bbox"]
+    without[1]["bbox"] = []
+    boxed = {**box(1), "segmentation": parts}
+    annotations = read(coco("train", [image(1)], [*without, boxed]))
+    (sample,) = annotations.samples
+    np.testing.assert_array_equal(sample.boxes, [[5, 20, 40, 50.5], [10, 20, 40, 50.5], [10, 20, 40, 35]])
+    assert found(annotations) == [("non-finite box", "box left out")] * 2
+
+
 def test_rounding_at_the_border_is_clipped_without_a_word(coco):
     annotations = read(coco("train", [image(1)], [box(1, (70, 10, 10.01, 5))]))
     assert annotations.faults == []

@@ -22,6 +22,7 @@ from kzoo.data.readers import (
     yolo_masks,
 )
 from kzoo.data.readers.layout import NoSplitsError as NoSplitsError
+from kzoo.data.readers.layout import named_as_split as named_as_split
 from kzoo.messages import unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")

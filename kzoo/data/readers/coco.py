@@ -1,7 +1,7 @@
 """COCO folders: annotations/instances_<split>.json with the images beside it, or <split>/_annotations.coco.json.
 
-Boxes are [x, y, width, height] in 0-based pixels (cocodataset.org, "Data format"). Category ids may have gaps: they
-become labels 0..C-1 in the order of the ids.
+Boxes are [x, y, width, height] in 0-based pixels (cocodataset.org, "Data format"); an object without one has that
+around its polygons. Category ids may have gaps: they become labels 0..C-1 in the order of the ids.
 """
 
 import json
@@ -9,6 +9,7 @@ import mmap
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from kzoo.data.annotations import Annotations, Fault
 from kzoo.data.readers.layout import inside, is_image, relative, resolve_split
+from kzoo.data.readers.polygons import corners
 from kzoo.data.readers.progress import track
 from kzoo.data.readers.raw import RawImage, assemble
 
@@ -168,7 +170,7 @@ def entries(opened: Opened, split: str) -> Iterator[tuple[dict, Path, list[dict]
 def _raw(
     entry, path: Path, objects: list[dict], file: str, name: str, texts: dict, position: dict, split: str
 ) -> RawImage:
-    boxes = np.array([_corners(o.get("bbox")) for o in objects], np.float64).reshape(-1, 4)
+    boxes = np.array([_corners(o) for o in objects], np.float64).reshape(-1, 4)
     categories = [o.get("category_id") for o in objects]
     written = [texts.get(c, f"category {c}") for c in categories]
     size = (entry.get("height"), entry.get("width"))
@@ -221,11 +223,17 @@ def _unlisted(raws: list[RawImage], contents: dict, root: Path) -> list[Fault]:
     return [Fault(relative(p, root), "image without annotation", detail, "image left out") for p in strangers]
 
 
-def _corners(bbox: object) -> list[float]:
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        return [np.nan] * 4
-    x, y, width, height = map(_number, bbox)
-    return [x, y, x + width, y + height]
+def _corners(annotation: dict) -> list[float]:
+    """The box; where there is none, that around the polygons."""
+    bbox, polygons = annotation.get("bbox"), annotation.get("segmentation")
+    if isinstance(bbox, list) and len(bbox) == 4:
+        x, y, width, height = map(_number, bbox)
+        return [x, y, x + width, y + height]
+    if isinstance(polygons, list) and polygons:
+        with suppress(ValueError):
+            points = np.concatenate([corners(polygon) for polygon in polygons])
+            return [*points.min(axis=0), *points.max(axis=0)]
+    return [np.nan] * 4
 
 
 def _number(value: object) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kzoo.images import IMAGE_SUFFIXES
-from kzoo.messages import unknown_name
+from kzoo.messages import some_of, unknown_name
 
 VALIDATION = ("val", "valid", "validation")
 USUAL = {"train", "training", "trainval", *VALIDATION, "dev", "test", "testing"}
@@ -20,7 +20,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     """Finds the split that `asked` means: its own name, a synonym (val, valid, validation), or one with a year.
 
     Raises:
-        NoSplitsError: where there are none: none at all, or a single one that is called neither train nor the like.
+        NoSplitsError: where there are none: none at all, or only parts that are called neither train nor the like.
         ValueError: where this one is missing, naming those there are.
     """
     available = list(available)
@@ -31,10 +31,18 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     alike = [name for name in available if _plain(name) in map(_plain, wanted)]
     if len(alike) == 1:
         return alike[0]
-    single = len(available) == 1 and _plain(available[0]) not in USUAL and _plain(asked) in USUAL
-    if single or set(available) <= UNDIVIDED:
-        raise NoSplitsError(f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it.")
+    undivided = set(available) <= UNDIVIDED
+    if undivided or (named_as_split(asked) and not any(map(named_as_split, available))):
+        parts = "" if undivided else f", or one of its parts: {some_of(sorted(available))}"
+        raise NoSplitsError(
+            f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it{parts}."
+        )
     raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
+
+
+def named_as_split(name: str) -> bool:
+    """Is this called like a split, as val2017 or test_images are? Others are parts, as a folder a patient."""
+    return _plain(name) in USUAL or any(word in name.lower() for word in ("train", "val", "test"))
 
 
 def _plain(name: str) -> str:

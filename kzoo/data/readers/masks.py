@@ -16,6 +16,7 @@ from kzoo.data.readers.layout import relative, resolve_split
 from kzoo.data.readers.mask_files import ERRORS, count_numbers, pages, read_numbers, shown
 from kzoo.data.readers.mask_layouts import LAYOUTS, find
 from kzoo.data.readers.progress import map_in_threads
+from kzoo.messages import some_of
 
 LEFT_OUT = "image left out"
 
@@ -195,8 +196,7 @@ def _image_size(item: MaskItem) -> tuple[tuple[int, int], tuple[int, int], str |
 def _note_values(item: MaskItem, numbers: dict[int, int], classes: mask_classes.MaskClasses, faults: list) -> None:
     unknown = {} if classes.instances else {n: c for n, c in numbers.items() if n not in classes.known}
     if unknown:
-        listed = ", ".join(map(shown, list(unknown)[:8])) + (", ..." if len(unknown) > 8 else "")
-        detail = f"{sum(unknown.values())} pixels of {item.name} are {listed}, which is no class"
+        detail = f"{sum(unknown.values())} pixels of {item.name} are {some_of(map(shown, unknown))}, which is no class"
         faults.append(Fault(item.file, "unknown value", detail, "pixels taken as void"))
     if not classes.count(numbers).any():
         detail = f"no pixel of {item.name} has a class"
