@@ -25,8 +25,10 @@ _SUBMODULES = (
     "matching",
     "metrics",
     "models",
+    "morphology",
     "proposals",
     "report",
+    "tiling",
     "training",
     "visualize",
 )

@@ -69,9 +69,15 @@ def create(
         a keras.Model from (B, H, W, 3) to a dict of feature maps, finest first.
 
     Raises:
-        ValueError: for an unknown name, a width the family lacks, or weights that are missing or do not fit.
+        ValueError: for an unknown name, a width the family lacks, weights that are missing or do not fit, or either
+            with a model of your own.
     """
     if isinstance(name, keras.Model):
+        if weights is not None or width != 1.0:
+            raise ValueError(
+                f"{name.name}: a model of your own brings its weights and its width: leave weights and width out. "
+                f"Received: weights={weights!r}, width={width}."
+            )
         return _own(name, frozen_stages, frozen_batch_norm, last_stage)
     if name not in names():
         raise ValueError(unknown_name("backbone", name, names()))

@@ -89,6 +89,15 @@ def test_frozen_stages_and_batch_norm_stay_as_they_are():
     assert not {n for n in names if n.endswith("_bn")}
 
 
+def test_a_backbone_of_ones_own_takes_no_weights_and_no_width():
+    image = keras.Input((64, 64, 3))
+    own = keras.Model(image, {"C3": keras.layers.Conv2D(4, 8, 8)(image)}, name="own")
+    for given in ({"weights": "imagenet"}, {"width": 0.5}):
+        with pytest.raises(ValueError, match="own: a model of your own brings its weights"):
+            backbones.create(own, **given)
+    assert not backbones.create(own, frozen_stages=3).trainable_weights
+
+
 def test_a_backbone_of_ones_own():
     image = keras.Input((64, 64, 3))
     c3 = keras.layers.Conv2D(8, 3, 8, padding="same")(image)

@@ -69,4 +69,5 @@ def test_an_exported_file_scores_as_its_run_and_labels_images(trained, data, tmp
 
 def test_check_counts_pixels_of_masks(data, capsys):
     assert cli.run(["check", str(data), "--strict", "--data-option", "void=2"]) == 0
+    assert cli.run(["check", str(data), "--data-option", "fit=crop"]) == 2
     assert "bright" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from made_data import masks
 pytest.importorskip("tensorflow")
 
 from kzoo import cli
-from kzoo.cli import after, targets
+from kzoo.cli import after, targets, train
 from kzoo.data.readers import NoSplitsError
 from kzoo.training import TrainConfig
 from kzoo.training.sources import Feed, read_named, read_or_hold_out
@@ -87,6 +87,11 @@ def test_a_part_can_be_named_and_parts_are_named_in_errors(patients):
     assert [parts(one) for one in read_named(read)] == [{"patient 3"}, {"patient 4"}]
     with pytest.raises(NoSplitsError, match=r"one of its parts: patient 0, patient 1, .*, \.\.\.\. To validate"):
         read_named(TrainConfig(model="unet", data=str(patients), split="patient 3"))
+
+
+@pytest.mark.parametrize(("text", "meant"), [("02", "02"), ("0.2", 0.2), (".5", 0.5), ("v1.0", "v1.0"), (None, None)])
+def test_a_number_without_a_point_names_a_part(text, meant):
+    assert train._val_split(text) == meant
 
 
 @pytest.mark.parametrize("names", [("01", "02"), ("train", "val")])

@@ -149,7 +149,16 @@ def test_durations_in_words(seconds, words):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "\N{EN DASH}"), (math.nan, "\N{EN DASH}"), (True, "yes"), (3.0, "3"), (0.12345, "0.1235"), (1e-5, "1e-05")],
+    [
+        (None, "\N{EN DASH}"),
+        (math.nan, "\N{EN DASH}"),
+        (True, "yes"),
+        (3.0, "3"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (0.12345, "0.1235"),
+        (1e-5, "1e-05"),
+    ],
 )
 def test_numbers_as_text(value, text):
     assert page.number(value) == text

@@ -110,9 +110,16 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """RGB uint8 (H, W, 3), turned upright by its EXIF orientation."""
+    """RGB uint8 (H, W, 3), turned upright by its EXIF orientation; more than 8 bits are scaled by their percentiles."""
     with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.asarray(image, np.float32)
+            low, high = np.percentile(values, (0.1, 99.9))
+            scaled = (values - low) * (255 / max(high - low, 1e-6))
+            grey = np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        return np.asarray(image.convert("RGB"))
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

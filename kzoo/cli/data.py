@@ -34,7 +34,7 @@ def check(
     with console.quiet_native():
         from kzoo.data import check as check_data
 
-        report = check_data(data, split=split, task=task, **targets.data_options(data_option))
+        report = check_data(data, split=split, task=task, **targets.data_options(data_option, targets.MASK_OPTIONS))
     console.say(report.summary(examples=-1 if everything else 3))
     content = report.to_dict()
     if json is not None:

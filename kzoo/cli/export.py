@@ -109,7 +109,7 @@ def benchmark(
         if data is not None:
             from kzoo.cli import after
 
-            options = targets.data_options(data_option)
+            options = targets.data_options(data_option, targets.READING_OPTIONS)
             dataset = after.load_data(data, split, detector, limit=limit, options=options)
         with console.quiet_native():
             from kzoo.export import benchmark as time_it

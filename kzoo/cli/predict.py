@@ -8,6 +8,7 @@ import typer
 
 from kzoo.cli import console, targets
 
+PREDICTIONS = "predictions.json"
 _CHUNK = 8  # images in memory at once
 
 
@@ -34,7 +35,7 @@ def predict(
     listed: list[dict[str, Any]] = []
     detections: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
-    places = _places(sources, output)
+    places = _places(sources, output, masks=hasattr(detector, "segment"))
     if hasattr(detector, "segment"):
         from kzoo.cli.predict_masks import segment_images
 
@@ -90,7 +91,7 @@ def _finish(
     content = {"model": str(model), **about, "categories": categories, "images": listed}
     if detections is not None:
         content["detections"] = detections
-    path = files.write_json(output / "predictions.json", {**content, "unreadable": unreadable})
+    path = files.write_json(output / PREDICTIONS, {**content, "unreadable": unreadable})
     for one in unreadable:
         console.warn(f"passed over {one['reason']}")
     objects = "" if detections is None else f"{len(detections)} objects, "
@@ -124,19 +125,41 @@ def _images(given: Sequence[Path], output: Path) -> Iterator[Path]:
                 yield one
 
 
-def _places(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Where each picture goes: under the image's own name, numbered where two folders hold the same one."""
-    taken: set[str] = set()
+def _places(sources: Sequence[Path], output: Path, masks: bool = False) -> dict[Path, Path]:
+    """Where each picture goes: under the image's own name, numbered where that is taken, as is that of its mask.
+
+    Files in the output's folder stay, but for those that an earlier call has written.
+    """
+    taken = _others(output, sources)
     places = {}
     for source in sources:
         suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
-        name, number = source.stem + suffix, 1
-        while name.lower() in taken or (output / name).resolve() == source.resolve():
+        stem, number = source.stem, 1
+        while taken & (names := {f"{stem}{suffix}".lower(), *([mask_name(stem).lower()] if masks else ())}):
             number += 1
-            name = f"{source.stem}-{number}{suffix}"
-        taken.add(name.lower())
-        places[source] = output / name
+            stem = f"{source.stem}-{number}"
+        taken |= names
+        places[source] = output / f"{stem}{suffix}"
     return places
+
+
+def mask_name(stem: str) -> str:
+    """Of the file with the class of each pixel, beside the picture `<stem>.jpg`."""
+    return f"{stem}-mask.png"
+
+
+def _others(output: Path, sources: Sequence[Path]) -> set[str]:
+    """The names in the output's folder, in lower case, but for what its predictions.json says was written."""
+    from kzoo.report import files
+
+    if not output.is_dir():
+        return set()
+    content = files.read_json(output / PREDICTIONS)
+    listed = content.get("images", []) if isinstance(content, dict) else []
+    entries = [one for one in listed if isinstance(one, dict)]
+    written = {Path(str(entry.get(key))).name for entry in entries for key in ("picture", "mask")}
+    written -= {source.name for source in sources if source.resolve().parent == output.resolve()}
+    return {path.name.lower() for path in output.iterdir() if path.name not in written}
 
 
 def _read(sources: Sequence[Path], unreadable: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.cli import console
+from kzoo.cli.predict import mask_name
 
 
 def segment_images(segmenter: Any, read: Any, places: dict[Path, Path], pictures: bool) -> list[dict[str, Any]]:
@@ -25,7 +26,7 @@ def segment_images(segmenter: Any, read: Any, places: dict[Path, Path], pictures
             found = segmenter.segment(image[None])
         labels = found["labels"][0].astype(np.uint8)
         place = places[source]
-        mask = place.with_name(f"{place.stem}-mask.png")
+        mask = place.with_name(mask_name(place.stem))
         _write_mask(labels, mask)
         entry = {"id": len(entries) + 1, "file": str(source), "width": image.shape[1], "height": image.shape[0]}
         entry |= {"mask": str(mask), "mean_score": round(float(found["scores"].mean()), 5)}

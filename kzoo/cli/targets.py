@@ -1,5 +1,6 @@
 """What commands take as RUN or FILE, and how each is found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from kzoo import messages
 from kzoo.cli import console
 
 RUNS = Path("runs")
+MASK_OPTIONS = ("instances", "values", "void")  # of reading masks
+READING_OPTIONS = (*MASK_OPTIONS, "proposals")  # the others count when a model is trained only
 
 
 def find(target: str | Path) -> Path:
@@ -72,13 +75,21 @@ def reading_options(path: Path, data: str | None, given: list[str] | None = None
     """How data are to be read: as the run did, on its own data, and as `--data-option` says."""
     own = config(path)
     options = own.get("data_options") or {} if data is None or data == own.get("data") else {}
-    options = {key: value for key, value in options.items() if key in ("instances", "proposals", "values", "void")}
-    return options | data_options(given)
+    options = {key: value for key, value in options.items() if key in READING_OPTIONS}
+    return options | data_options(given, READING_OPTIONS)
 
 
-def data_options(given: list[str] | None) -> dict[str, Any]:
-    """["void=11"] -> {"void": 11}"""
-    return dict(map(name_and_value, given or []))
+def data_options(given: list[str] | None, known: Sequence[str]) -> dict[str, Any]:
+    """["void=11"] -> {"void": 11}
+
+    Raises:
+        ValueError: for an option that is not `known`.
+    """
+    options = dict(map(name_and_value, given or []))
+    for name in options:
+        if name not in known:
+            raise ValueError(messages.unknown_name("data option", name, known))
+    return options
 
 
 def fit_options(detector: Any) -> dict[str, str]:

@@ -151,7 +151,7 @@ def train(
         "backbone": backbone,
         "weights": weights,
         "model_options": dict(map(targets.name_and_value, option or [])) or None,
-        "data_options": targets.data_options(data_option) or None,
+        "data_options": dict(map(targets.name_and_value, data_option or [])) or None,
         "class_balance": class_balance,
         "image_size": targets.parse_size(image_size),
         "limit": limit,
@@ -202,9 +202,9 @@ def _resumable(target: str, run_dir: str | None) -> Path:
 
 
 def _val_split(text: str | None) -> str | float | None:
-    """A split's name, or a fraction to hold out."""
+    """A fraction to hold out, or a split's name, which may be a number as well: 02."""
     try:
-        return float(text)
+        return float(text) if "." in text else text
     except (TypeError, ValueError):
         return text
 

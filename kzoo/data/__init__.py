@@ -12,10 +12,12 @@ _LAZY = {
     "load": "loading",
 }
 
-__all__ = ["Annotations", "Fault", "MaskAnnotations", "MaskSample", "Sample", *_LAZY]
+__all__ = ["Annotations", "Fault", "MaskAnnotations", "MaskSample", "Sample", "augment", *_LAZY]
 
 
 def __getattr__(name: str):
+    if name == "augment":
+        return importlib.import_module("kzoo.data.augment")
     if name not in _LAZY:
         raise AttributeError(f"module 'kzoo.data' has no attribute {name!r}")
     try:

@@ -134,7 +134,9 @@ def common_class_names(detector: Any, dataset: Any) -> list[str] | None:
         names = of_detector if of_data is None else of_data
         return None if names is None else list(names)
     of_data, of_detector = list(of_data), list(of_detector)
-    if of_data != of_detector and (len(of_data) != len(of_detector) or set(of_data) == set(of_detector)):
+    # Other names in the same places are renamed classes; a name in another place is another label.
+    moved = any(name in of_detector and of_detector.index(name) != label for label, name in enumerate(of_data))
+    if len(of_data) != len(of_detector) or moved:
         raise ValueError(
             f"The detector's classes are {_shown(of_detector)}, the data set's {_shown(of_data)}: their labels "
             "mean different things. Load the data with class_names=detector.class_names."

@@ -113,8 +113,6 @@ def create(name: str, num_classes: int, **kwargs) -> Detector | Segmenter:
     Raises:
         ValueError: for an unknown name, with the nearest valid one.
     """
-    if name not in _MODELS:
-        raise ValueError(unknown_name("model", name, names()))
     valid = arguments(name)
     for key in kwargs:
         if key not in valid:
@@ -144,6 +142,8 @@ def trains_in_stages(name: str) -> bool:
 
 
 def _class_of(name: str) -> type:
+    if name not in _MODELS:
+        raise ValueError(unknown_name("model", name, names()))
     constructor = _MODELS[name]
     return constructor if isinstance(constructor, type) else typing.get_type_hints(constructor)["return"]
 

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,12 +17,12 @@ def escape(value: object) -> str:
 
 def number(value: object) -> str:
     """A cell's text: floats with a sensible number of digits, missing values as a dash."""
-    if value is None or value == "" or (isinstance(value, float) and value != value):
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "\N{EN DASH}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        if value == int(value) and abs(value) < 1e6:
+        if abs(value) < 1e6 and value == int(value):
             return str(int(value))
         return f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}".rstrip("0")
     return str(value)

@@ -81,8 +81,50 @@ def test_run_lengths_are_those_of_pycocotools():
         np.testing.assert_array_equal(decode_runs(text, mask.shape), mask)
     np.testing.assert_array_equal(decode_runs([1, 2, 3], (2, 3)), [[0, 1, 0], [1, 0, 0]])
     for wrong in ([1, 2], [7, -1], "1"):
-        with pytest.raises(ValueError, match="pixels for 3 x 2"):
+        with pytest.raises(ValueError, match="do not fill 3 x 2"):
             decode_runs(wrong, (2, 3))
+
+
+def test_hostile_run_lengths_are_refused():
+    huge = 2**63 - 1  # two of these and 14 add up to 12 in 64 bit
+    for wrong in ([huge, huge, 14], [2**70], [[12]]):
+        with pytest.raises(ValueError, match=r"run lengths that"):
+            decode_runs(wrong, (3, 4))
+    with pytest.raises(ValueError, match="a run length beyond any image"):
+        decode_runs("o" * 1_000_000, (3, 4))
+
+
+def test_of_more_categories_than_labels_some_can_be_chosen(coco):
+    categories = [(number, f"class {number}") for number in range(1, 301)]
+    objects = [
+        {"image_id": 1, "segmentation": [square(8 * i, 0, 8 * i + 8, 10)], "category_id": number}
+        for i, number in enumerate((254, 255, 256, 300))
+    ]
+    root = coco("train", [{"id": 1, "file_name": "a.png", "height": 60, "width": 80}], objects, categories)
+    with pytest.raises(ValueError, match=r"301 different numbers.*class_names"):
+        read(root, task="segmentation")
+    annotations = read(root, task="segmentation", class_names=["class 300", "class 254", "class 255"])
+    (sample,) = annotations.samples
+    assert labels_of(annotations, sample)[0, ::8].tolist() == [1, 2, 255, 0] + [255] * 6
+
+
+def test_ids_of_strangers_are_faults(coco):
+    one = {"image_id": 1, "segmentation": [square(0, 0, 10, 10)]}
+    objects = [one | {"category_id": "7"}, one | {"category_id": [1]}, one | {"category_id": "1"}]
+    root = coco("train", [{"id": 1, "file_name": "a.png", "height": 60, "width": 80}], objects, [("7", "cat")])
+    annotations = read(root, task="segmentation")
+    assert annotations.class_names == ["background", "cat"]
+    assert labels_of(annotations, annotations.samples[0])[0, 0] == 255  # the last one lies on the others
+
+
+def test_an_image_in_two_splits_is_drawn_once_and_told(coco):
+    objects = [{"image_id": 1, "segmentation": [square(0, 0, 10, 10)], "category_id": 1}]
+    entry = {"id": 1, "height": 60, "width": 80}
+    coco("train", [entry | {"file_name": "a.png"}], objects)
+    root = coco("val", [entry | {"file_name": "train/a.png", "absent": True}], objects)
+    annotations = read(root, task="segmentation")
+    assert [sample.splits for sample in annotations.samples] == [("train", "val")]
+    assert annotations.faults == []
 
 
 def test_the_smaller_of_two_objects_is_seen():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from kzoo.data import check
 from kzoo.data.readers import NoSplitsError, read
 
 
@@ -116,6 +117,54 @@ def test_an_object_without_a_box_has_the_one_around_its_polygons(coco):
     (sample,) = annotations.samples
     np.testing.assert_array_equal(sample.boxes, [[5, 20, 40, 50.5], [10, 20, 40, 50.5], [10, 20, 40, 35]])
     assert found(annotations) == [("non-finite box", "box left out")] * 2
+
+
+def test_an_image_in_two_splits_is_kept_for_both_and_told(coco):
+    coco("train", [image(1), image(2)], [box(1), box(2)])
+    again = [image(1, "train/1.jpg", absent=True), image(7, "train/2.jpg", absent=True), image(8)]
+    root = coco("val", again, [box(1), box(8)])
+    annotations = read(root)
+    assert [sample.splits for sample in annotations.samples] == [("train", "val"), ("train", "val"), ("val",)]
+    assert [len(sample.boxes) for sample in annotations.samples] == [1, 1, 1]
+    (fault,) = annotations.faults
+    assert fault.detail == "train/2.jpg has other objects here than in annotations/instances_train.json"
+    assert [f.detail for f in check(root).faults if f.kind == "image in two splits"] == [
+        "train/1.jpg is in train and in val",
+        "train/2.jpg is in train and in val",
+    ]
+
+
+def test_an_image_that_no_file_lists_is_told_once(coco, image_file):
+    coco("train", [image(1)], [box(1)])
+    root = coco("val", [image(2, "train/2.jpg", absent=True)], [box(2)])
+    image_file(root / "train" / "2.jpg")
+    image_file(root / "train" / "stray.jpg")
+    (fault,) = read(root).faults
+    assert (fault.file, fault.kind) == ("train/stray.jpg", "image without annotation")
+
+
+def test_ids_sizes_and_names_of_strangers_are_faults(coco):
+    strange = image(2, "x" * 300, absent=True)
+    entries = [image(1) | {"width": float("inf")}, strange, {"id": [3], "file_name": "3.jpg", "absent": True}]
+    root = coco("train", entries, [box(1, category_id=[1]), box(1, category_id="1"), box([1]), box(1, category_id=1.0)])
+    annotations = read(root)
+    (sample,) = annotations.samples
+    assert sample.labels.tolist() == [0]
+    kinds = [fault.kind for fault in annotations.faults]
+    assert sorted(kinds) == [
+        "annotation without image",
+        "missing image",
+        "size not stated",
+        "unknown class",
+        "unknown class",
+        "unreadable annotation",
+    ]
+
+
+def test_ids_of_categories_may_be_texts(coco):
+    root = coco("train", [image("a", "1.jpg")], [box("a", category_id="x")], categories=[("x", "cat"), (3, "dog")])
+    annotations = read(root)
+    assert (annotations.class_names, annotations.samples[0].labels.tolist()) == (["dog", "cat"], [1])
 
 
 def test_rounding_at_the_border_is_clipped_without_a_word(coco):

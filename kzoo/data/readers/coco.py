@@ -6,9 +6,10 @@ around its polygons. Category ids may have gaps: they become labels 0..C-1 in th
 
 import json
 import mmap
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +59,31 @@ def read(folder: Path, split: str | None, class_names: list[str] | None = None) 
     opened = open_files(folder, split)
     names = list(class_names or opened.class_names)
     position = {text: i for i, text in enumerate(names)}
-    raws: list[RawImage] = []
+    raws: dict[Path, RawImage] = {}
     for part, content in opened.contents.items():
         shown, texts = relative(opened.files[part], opened.root), category_names(content)
         found = [
             _raw(entry, path, objects, shown, relative(path, opened.root), texts, position, part)
             for entry, path, objects in entries(opened, part)
         ]
-        if opened.name is None:
-            opened.faults += _unlisted(found, opened.contents, opened.root)
-        raws += found
-    return assemble(raws, names, opened.name, opened.faults)
+        for raw in found:
+            known = raws.setdefault(raw.image, raw)
+            if known is not raw:
+                opened.faults += _joined(known, raw)
+    if opened.name is None:
+        opened.faults += _unlisted(raws.values(), opened.contents, opened.root)
+    return assemble(list(raws.values()), names, opened.name, opened.faults)
+
+
+def _joined(known: RawImage, raw: RawImage) -> list[Fault]:
+    """Of an image that is listed twice the first entry counts, also for another split that it is in."""
+    if set(raw.splits) <= set(known.splits):
+        return [Fault(raw.file, "duplicate image", f"{raw.name} is listed twice", "image left out")]
+    known.splits += raw.splits
+    if np.array_equal(raw.boxes, known.boxes, equal_nan=True) and raw.texts == known.texts:
+        return []
+    detail = f"{raw.name} has other objects here than in {known.file}"
+    return [Fault(raw.file, "duplicate image", detail, "objects left out")]
 
 
 def open_files(folder: Path, split: str | None) -> Opened:
@@ -121,15 +136,21 @@ def _names(categories: list[list[dict]]) -> list[str]:
     """Class names in the order of their ids, over all files."""
     smallest: dict[str, int] = {}
     for category in (c for file in categories for c in file):
-        if isinstance(category, dict) and isinstance(category.get("id"), int) and "name" in category:
-            text = str(category["name"])
-            smallest[text] = min(category["id"], smallest.get(text, category["id"]))
+        if isinstance(category, dict) and "name" in category and (number := id_of(category.get("id"))) is not None:
+            text, place = str(category["name"]), (isinstance(number, str), number)  # numbers come before texts
+            smallest[text] = min(place, smallest.get(text, place))
     return sorted(smallest, key=lambda text: (smallest[text], text))
 
 
 def category_names(content: dict) -> dict:
     """{id: name} of the categories of one file."""
-    return {c.get("id"): str(c.get("name")) for c in content["categories"] if isinstance(c, dict)}
+    categories = [c for c in content["categories"] if isinstance(c, dict)]
+    return {number: str(c.get("name")) for c in categories if (number := id_of(c.get("id"))) is not None}
+
+
+def id_of(value: object) -> int | float | str | None:
+    """An id of a category or an image; None for what cannot be one."""
+    return value if isinstance(value, int | float | str) else None
 
 
 def entries(opened: Opened, split: str) -> Iterator[tuple[dict, Path, list[dict]]]:
@@ -139,7 +160,7 @@ def entries(opened: Opened, split: str) -> Iterator[tuple[dict, Path, list[dict]
     by_image = defaultdict(list)
     for annotation in content["annotations"]:
         key = annotation.get("image_id") if isinstance(annotation, dict) else None
-        by_image[key if isinstance(key, int | str) else None].append(annotation)
+        by_image[id_of(key)].append(annotation)
     folders = _image_folders(root, split, file)
     seen = set()
     for entry in track(content["images"], f"reading {file.name}", len(content["images"])):
@@ -156,7 +177,7 @@ def entries(opened: Opened, split: str) -> Iterator[tuple[dict, Path, list[dict]
         path = _locate(filename, folders, root)
         if path is None:
             faults.append(Fault(shown, "path outside", f"{filename!r} leads out of the folder", "image left out"))
-        elif not path.is_file():
+        elif not os.path.isfile(path):
             faults.append(Fault(shown, "missing image", f"there is no {filename}", "image left out"))
         else:
             yield entry, path, by_image.get(image_id, [])
@@ -171,7 +192,7 @@ def _raw(
     entry, path: Path, objects: list[dict], file: str, name: str, texts: dict, position: dict, split: str
 ) -> RawImage:
     boxes = np.array([_corners(o) for o in objects], np.float64).reshape(-1, 4)
-    categories = [o.get("category_id") for o in objects]
+    categories = [id_of(o.get("category_id")) for o in objects]
     written = [texts.get(c, f"category {c}") for c in categories]
     size = (entry.get("height"), entry.get("width"))
     return RawImage(
@@ -179,12 +200,12 @@ def _raw(
         name=name,
         file=file,
         boxes=boxes,
-        labels=np.array([position.get(texts[c], -1) if c in texts else -1 for c in categories], np.int64),
+        labels=np.array([position.get(texts.get(c), -1) for c in categories], np.int64),
         texts=written,
         where=[f"annotation {o.get('id')} of {name}" for o in objects],
         crowd=np.array([bool(o.get("iscrowd")) for o in objects], bool),
         area=np.array([_number(o.get("area")) for o in objects], np.float64),
-        stated_size=None if None in size else tuple(int(v) if isinstance(v, int | float) else 0 for v in size),
+        stated_size=None if None in size else tuple(int(n) if np.isfinite(n := _number(v)) else 0 for v in size),
         splits=(split,) if split else (),
         image_id=entry["id"] if isinstance(entry["id"], int) else None,
     )
@@ -202,14 +223,14 @@ def _locate(filename: str, folders: list[Path], root: Path) -> Path | None:
     missing = None
     for i, folder in enumerate(folders):
         path = inside(root, str(folder.relative_to(root)), filename)
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             folders.insert(0, folders.pop(i))  # the next image most likely lies there, too
             return path
         missing = missing or path
     return missing
 
 
-def _unlisted(raws: list[RawImage], contents: dict, root: Path) -> list[Fault]:
+def _unlisted(raws: Iterable[RawImage], contents: dict, root: Path) -> list[Fault]:
     """Images that lie among the listed ones, but are listed in no file."""
     listed = {
         Path(str(entry.get("file_name"))).name

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from kzoo.data.annotations import VOID, MaskAnnotations
+from kzoo.data.annotations import VOID, Fault, MaskAnnotations
 from kzoo.data.readers import coco, drawn_masks
 from kzoo.data.readers.drawn_masks import Drawing, Shape
 from kzoo.data.readers.layout import relative
@@ -28,14 +28,19 @@ def read(
     objects = (one for content in opened.contents.values() for one in content["annotations"] if isinstance(one, dict))
     if not any(one.get("segmentation") for one in objects):
         raise ValueError(f"{folder}: holds no polygons and no masks. Train a detector on its boxes.")
-    drawings = []
+    drawings: dict[Path, Drawing] = {}
     for part, content in opened.contents.items():
-        numbers = {key: places[name] for key, name in coco.category_names(content).items()}
+        numbers = {key: places[name] for key, name in coco.category_names(content).items() if name in places}
         file = relative(opened.files[part], opened.root)
         for entry, path, objects in coco.entries(opened, part):
             shapes = functools.partial(_shapes, entry, path, objects, numbers)
-            drawings.append(Drawing(path, relative(path, opened.root), file, (part,) if part else (), shapes))
-    return drawn_masks.assemble(drawings, classes, opened.name, opened.faults, str(folder))
+            name, splits = relative(path, opened.root), (part,) if part else ()
+            known = drawings.setdefault(path, Drawing(path, name, file, splits, shapes))
+            if known.shapes is not shapes and set(splits) <= set(known.splits):
+                opened.faults.append(Fault(file, "duplicate image", f"{name} is listed twice", "image left out"))
+            elif known.shapes is not shapes:
+                known.splits += splits
+    return drawn_masks.assemble(list(drawings.values()), classes, opened.name, opened.faults, str(folder))
 
 
 def _shapes(entry: dict, path: Path, objects: list[dict], numbers: dict) -> tuple[tuple[int, int], list[Shape]]:
@@ -44,7 +49,7 @@ def _shapes(entry: dict, path: Path, objects: list[dict], numbers: dict) -> tupl
     shapes = []
     for one in objects:
         try:
-            shapes.append(_shape(one.get("segmentation"), size, numbers.get(one.get("category_id"), VOID)))
+            shapes.append(_shape(one.get("segmentation"), size, numbers.get(coco.id_of(one.get("category_id")), VOID)))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"annotation {one.get('id')} is no polygon and no mask: {error}") from error
     return size, shapes

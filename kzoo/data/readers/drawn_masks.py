@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kzoo.data.annotations import Fault, MaskAnnotations
+from kzoo.data.annotations import VOID, Fault, MaskAnnotations
 from kzoo.data.readers import mask_classes, masks
 from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.polygons import fill, polygon_area
@@ -53,8 +53,8 @@ def classes_of(
     """The background and these classes, of them those asked for; and {name: number in the drawn masks}."""
     names = [BACKGROUND, *(name for name in names if name != BACKGROUND)]
     asked = list(class_names) if class_names else None
-    classes = mask_classes.choose({}, names, asked, None, None, bool(instances), source)
-    return classes, {name: number for number, name in enumerate(names)}
+    places = {name: number if number < VOID else number + 1 for number, name in enumerate(names)}
+    return mask_classes.choose({}, places, asked, None, None, bool(instances), source), places
 
 
 def size_of(image: Path, stated: tuple[int, int] | None) -> tuple[int, int]:
@@ -73,9 +73,10 @@ def size_of(image: Path, stated: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def draw(shapes: Sequence[Shape], size: tuple[int, int], instances: bool = False) -> np.ndarray:
-    """A mask (H, W) uint8 of the shapes' numbers, or uint16 of their places from 1 on; of two the smaller is seen."""
-    mask = np.zeros(size, np.uint16 if instances else np.uint8)
+    """A mask (H, W) of uint8 or uint16: the shapes' numbers, or their places from 1 on; of two the smaller is seen."""
     numbered = [(place if instances else shape.number, shape) for place, shape in enumerate(shapes, start=1)]
+    most = max((number for number, _ in numbered), default=0)
+    mask = np.zeros(size, np.uint16 if instances or most > VOID else np.uint8)
     for number, shape in sorted(numbered, key=lambda pair: -pair[1].area):
         if shape.mask is not None:
             mask[shape.mask] = number

@@ -35,7 +35,8 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
     if undivided or (named_as_split(asked) and not any(map(named_as_split, available))):
         parts = "" if undivided else f", or one of its parts: {some_of(sorted(available))}"
         raise NoSplitsError(
-            f"{source} has no splits, so there is no {asked!r}: give none (split=None) for all of it{parts}."
+            f"{source} has no splits, so there is no {asked!r}: leave it out (in Python: split=None) for all of "
+            f"it{parts}."
         )
     raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
 

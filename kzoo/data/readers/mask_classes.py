@@ -159,7 +159,7 @@ def choose(
     if len(names) > MOST_CLASSES:
         raise ValueError(
             f"{source}: the masks hold {len(names)} different numbers, and a class needs one of its own, 255 at most. "
-            "Are they drawn with soft edges, or numbered objects (instances=True)?"
+            "Are they drawn with soft edges, or numbered objects (instances=True)? Or choose some by class_names."
         )
     return MaskClasses(list(names), list(values), frozenset(values) | frozenset(voids))
 

@@ -67,8 +67,10 @@ def decode_runs(runs: Sequence[int] | str, size: tuple[int, int]) -> np.ndarray:
         lengths = np.array(_lengths_of(runs) if isinstance(runs, str) else runs, np.int64)
     except (TypeError, OverflowError) as error:
         raise ValueError("run lengths that are no numbers") from error
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-        raise ValueError(f"run lengths of {lengths.sum()} pixels for {size[1]} x {size[0]}")
+    pixels = size[0] * size[1]
+    # Each by itself, too: the sum of huge ones starts again at 0.
+    if lengths.ndim != 1 or (lengths < 0).any() or (lengths > pixels).any() or lengths.sum() != pixels:
+        raise ValueError(f"run lengths that do not fill {size[1]} x {size[0]} pixels")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[::-1]).T
 
 
@@ -81,6 +83,8 @@ def _lengths_of(text: str) -> list[int]:
         bits = ord(character) - ord("0")
         value |= (bits & 31) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("a run length beyond any image")
         if bits & 32:  # more of this length follows
             continue
         if bits & 16:

@@ -5,6 +5,7 @@ Boxes are 1-based and inclusive there (VOC devkit); 1 is taken from the minima o
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def _image(part: Part, key: str, one: Parsed, file: str, faults: list[Fault]) ->
             return None
     if key in part.images:
         return part.images[key]
-    if named is not None and named.is_file():
+    if named is not None and os.path.isfile(named):
         return named
     detail = f"{part.image_folder.name} has no image named {key}.* or {one.filename!r}"
     faults.append(Fault(file, "missing image", detail, "image left out"))

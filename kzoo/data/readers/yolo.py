@@ -4,6 +4,7 @@ A line with more numbers is a polygon; its bounding box is taken. The classes st
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def open_folder(root: Path, split: str | None) -> Opened:
 def _raw(image: Path, splits: tuple, root: Path, own_names: dict, ids: dict) -> RawImage | Fault:
     """One image with its labels, or why it has to be left out."""
     shown = relative(image, root)
-    if not image.is_file():
+    if not os.path.isfile(image):
         return Fault(shown, "missing image", f"there is no {shown}", "image left out")
     label = label_file(image, root)
     found = []
@@ -245,7 +246,7 @@ def _place(root: Path, base: str, place: str, split: str, faults: list[Fault]) -
             detail = f"line {number}: {entry!r} leads out of the folder"
             faults.append(Fault(relative(path, root), "path outside", detail, "image left out"))
         elif entry:
-            image = image if image.is_file() else inside(root, entry) or image
+            image = image if os.path.isfile(image) else inside(root, entry) or image
             if image in images:
                 detail = f"line {number}: {entry!r} is listed twice"
                 faults.append(Fault(relative(path, root), "duplicate image", detail, "image left out"))

@@ -1,6 +1,7 @@
 """Masks of YOLO's polygons."""
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def read(
     drawings, faults = [], list(opened.faults)
     for image, splits in opened.listed:
         name, text = relative(image, root), yolo.label_file(image, root)
-        if not image.is_file():
+        if not os.path.isfile(image):
             faults.append(Fault(name, "missing image", f"there is no {name}", "image left out"))
             continue
         file = name if text is None else relative(text, root)

@@ -80,6 +80,14 @@ def test_a_drawn_mask_tints_every_pixel_with_the_colour_of_its_class(exported, p
     np.testing.assert_array_equal(drawn[y, x], expected.astype(np.uint8))
 
 
+def test_images_of_16_bit_are_read_as_kzoo_reads_them(tmp_path):
+    values = np.random.default_rng(0).integers(300, 4000, (20, 30)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    read = kzoo_lite.read_image(tmp_path / "grey.png")
+    assert 100 < read.mean() < 150
+    np.testing.assert_array_equal(read, images.read_image(tmp_path / "grey.png"))
+
+
 def test_a_file_of_another_kind_is_refused_in_one_line(exported, tmp_path):
     for name, content in (
         ("no.tflite", b"no model"),
