@@ -69,15 +69,12 @@ def create(
         a keras.Model from (B, H, W, 3) to a dict of feature maps, finest first.
 
     Raises:
-        ValueError: for an unknown name, a width the family lacks, weights that are missing or do not fit, or either
-            with a model of your own.
+        ValueError: for an unknown name, a width the family lacks, weights that are missing or do not fit, or
+            weights with a model of your own.
     """
     if isinstance(name, keras.Model):
-        if weights is not None or width != 1.0:
-            raise ValueError(
-                f"{name.name}: a model of your own brings its weights and its width: leave weights and width out. "
-                f"Received: weights={weights!r}, width={width}."
-            )
+        if weights is not None:
+            raise ValueError(f"{name.name}: a model of your own brings its weights: leave weights={weights!r} out.")
         return _own(name, frozen_stages, frozen_batch_norm, last_stage)
     if name not in names():
         raise ValueError(unknown_name("backbone", name, names()))
@@ -92,6 +89,14 @@ def create(
     freeze(pyramid, frozen_stages, frozen_batch_norm)
     images = keras.Input((*image_size, 3), name="images")
     return keras.Model(images, pyramid(PixelNormalization(normalization)(images)), name=f"{name}_backbone")
+
+
+def origin(name: str | keras.Model) -> float:
+    """The pixel that the first cell of C4 looks at, the middle of what it sees; the others follow 16 pixels apart.
+
+    0 where every layer pads its borders by half its kernel, as is taken of a model of your own.
+    """
+    return _ORIGINS[name] if isinstance(name, str) else 0.0
 
 
 def freeze(pyramid: keras.Model, stages: int = 0, batch_norm: bool = False) -> None:
@@ -303,4 +308,17 @@ _OWN = {
     "tiny": (_tiny, "unit"),
     "vgg16": (_vgg16, "caffe"),
     "yolo": (_yolo, "unit"),
+}
+# Layers of stride 2 look half a stride further in where they pad one end only or pool 2 x 2.
+_ORIGINS = {
+    "alexnet": 17.0,
+    "fast_yolo": 7.5,
+    "mobilenet": 15.0,
+    "mobilenet_v2": 15.0,
+    "mobilenet_v3_large": 15.0,
+    "mobilenet_v3_small": 15.0,
+    "resnet50": 0.0,
+    "tiny": 15.0,
+    "vgg16": 7.5,
+    "yolo": 7.5,
 }

@@ -32,7 +32,8 @@ def match(
             the same as `positive`: nothing is ignored.
         claim: whether a box may claim an anchor below `positive`, so that no box goes without.
             "one_to_one": boxes and anchors pair off, highest IoU first, no anchor twice (SSD);
-            "best": each box claims every anchor of its highest IoU, ties included (Faster R-CNN's RPN);
+            "best": each box claims every anchor of its highest IoU, ties included, but for those that are positive
+            for a box which they overlap more (Faster R-CNN's RPN);
             "none": no claims (RetinaNet).
         lowest: an anchor whose best IoU is below it is ignored rather than background (Fast R-CNN: 0.1).
 
@@ -54,16 +55,17 @@ def match(
     overlap = ops.where((labels >= 0)[..., None], overlap, -1.0)
     best = ops.max(overlap, axis=1)
     index = ops.cast(ops.argmax(overlap, axis=1), "int32")
-    matched = ops.where(best > positive, index, IGNORED)
-    matched = ops.where(best < (positive if negative is None else negative), NEGATIVE, matched)
-    if negative is None:
-        matched = ops.where(best > positive, index, NEGATIVE)
+    others = NEGATIVE if negative is None else ops.where(best < negative, NEGATIVE, IGNORED)
+    matched = ops.where(best > positive, index, others)
     if lowest > 0:
         matched = ops.where(best < lowest, IGNORED, matched)
     if claim == "none":
         return matched
-    claimed = _pair_off(overlap) if claim == "one_to_one" else _claim_best(overlap)
-    return ops.where(claimed >= 0, claimed, matched)
+    if claim == "one_to_one":
+        claimed = _pair_off(overlap)
+        return ops.where(claimed >= 0, claimed, matched)
+    claimed = _claim_best(overlap)
+    return ops.where((claimed >= 0) & (best <= positive), claimed, matched)
 
 
 def sample(

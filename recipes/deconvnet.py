@@ -149,7 +149,7 @@ def encoder_of(model: kzoo.models.DeconvNet) -> keras.Model:
 
 
 def sgd(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """The paper's optimizer, but rising first and then along a cosine."""
+    """The paper's optimizer, but rising first and then along a cosine, and with a tenth of its decay (Keras' own)."""
     warmup = min(100, steps // 10)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> dict:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
             [steps * 3 // 4], [options.learning_rate, options.learning_rate / 10]
         )
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4)
+        optimizer = kzoo.training.caffe_sgd(rate)
     else:
         rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps, alpha=0.01)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=10.0)

@@ -61,7 +61,7 @@ def optimizer_of(options: argparse.Namespace, steps: int) -> keras.optimizers.Op
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
             [steps * 5 // 7], [options.learning_rate, options.learning_rate / 10]
         )
-        return keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4)
+        return kzoo.training.caffe_sgd(rate)
     warmup = steps // 20
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, alpha=0.01, warmup_target=options.learning_rate, warmup_steps=warmup

@@ -87,7 +87,7 @@ def paper_optimizer(steps: int) -> keras.optimizers.Optimizer:
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(
         [*stairs, steps * 2 // 3, steps * 8 // 9], [*rising, 1e-2, 1e-3, 1e-4]
     )
-    return keras.optimizers.SGD(rate, momentum=0.9, weight_decay=1e-4)
+    return kzoo.training.caffe_sgd(rate, weight_decay=1e-4)
 
 
 def small_optimizer(learning_rate: float, steps: int, train) -> keras.optimizers.Optimizer:

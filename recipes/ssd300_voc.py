@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     boundaries = [options.steps * 2 // 3, options.steps * 5 // 6]
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [1e-3, 1e-4, 1e-5])
-    model.compile(keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4))
+    model.compile(kzoo.training.caffe_sgd(rate))
     epochs = -(-options.steps // train.steps_per_epoch)
     model.fit(train, epochs=epochs, steps_per_epoch=min(options.steps, train.steps_per_epoch), verbose=2, shuffle=False)
     model.save(f"{options.output}.keras")

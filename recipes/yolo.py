@@ -92,7 +92,7 @@ def paper_optimizer(_, epochs: int, steps_per_epoch: int) -> keras.optimizers.Op
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(
         [*stairs, *ends], [*rising, *(rate for _, rate in PAPER_EPOCHS)]
     )
-    return keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4)
+    return kzoo.training.caffe_sgd(rate)
 
 
 def small_optimizer(learning_rate: float, epochs: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> dict:
     model = keras.Model(images, keras.layers.Dense(len(train.class_names))(x))
     rate = keras.optimizers.schedules.PolynomialDecay(options.learning_rate, steps, 0.0, power=4.0)
     model.compile(
-        keras.optimizers.SGD(rate, momentum=0.9, weight_decay=5e-4, clipnorm=10.0),
+        kzoo.training.caffe_sgd(rate, clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(min(5, len(train.class_names)), name="top5")],
         jit_compile=kzoo.models.base.resolve_jit_compile("auto"),

@@ -89,13 +89,28 @@ def test_frozen_stages_and_batch_norm_stay_as_they_are():
     assert not {n for n in names if n.endswith("_bn")}
 
 
-def test_a_backbone_of_ones_own_takes_no_weights_and_no_width():
+def test_a_backbone_of_ones_own_takes_no_weights():
     image = keras.Input((64, 64, 3))
     own = keras.Model(image, {"C3": keras.layers.Conv2D(4, 8, 8)(image)}, name="own")
-    for given in ({"weights": "imagenet"}, {"width": 0.5}):
-        with pytest.raises(ValueError, match="own: a model of your own brings its weights"):
-            backbones.create(own, **given)
+    with pytest.raises(ValueError, match="own: a model of your own brings its weights"):
+        backbones.create(own, weights="imagenet")
     assert not backbones.create(own, frozen_stages=3).trainable_weights
+
+
+@pytest.mark.parametrize("name", ["alexnet", "mobilenet", "tiny", "vgg16"])
+def test_the_origin_is_the_pixel_that_the_first_cell_looks_at(name):
+    model = backbones.create(name, (256, 256), width=0.1, last_stage=4)
+    for variable in model.weights:
+        if variable.path.endswith("kernel"):  # means of what they see: no activation is cut off, and none cancels
+            value = np.abs(variable.numpy()) + 0.01
+            variable.assign(value / value.sum(axis=(0, 1) if "dw" in variable.path else (0, 1, 2), keepdims=True))
+    image = np.random.default_rng(0).uniform(150, 255, (256, 256, 3)).astype("float32")
+    rows = np.arange(256)
+    brighter = np.where((rows[:, None] == rows)[..., None, None], 1000, image).astype("float32")  # a row of each image
+    cells = model.predict(brighter, batch_size=16, verbose=0)["C4"][:, 7, 7]
+    untouched = model.predict(image[None], verbose=0)["C4"][0, 7, 7]
+    seen = np.flatnonzero(np.abs(cells - untouched).max(axis=1) > 1e-5 * np.abs(untouched).max())
+    assert (seen[0] + seen[-1]) / 2 == 7 * 16 + backbones.origin(name)
 
 
 def test_a_backbone_of_ones_own():

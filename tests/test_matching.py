@@ -57,6 +57,14 @@ def test_ties_are_shared_by_claim_best():
     np.testing.assert_array_equal(match(boxes, labels, positive=0.7, claim="one_to_one"), [[-1, -1, 0, -1, -1]])
 
 
+def test_claim_best_takes_no_anchor_from_a_box_that_it_fits_better():
+    anchors = np.array([[0, 0, 100, 100], [0, 0, 100, 88]], "float32")
+    boxes = [[[0, 0, 100, 90], [0, 70, 100, 130]]]  # IoU .90 and .98; .23 and .14
+    for positive, expected in ((0.7, [0, 0]), (0.95, [1, 0])):
+        matched = match(boxes, [[0, 1]], anchors, positive=positive, negative=0.3, claim="best")
+        np.testing.assert_array_equal(matched, [expected])
+
+
 def test_padding_is_never_matched():
     boxes, labels = [[[0, 0, 10, 10], [0, 0, 0, 0]]], [[-1, -1]]
     for claim in ("one_to_one", "best", "none"):

@@ -98,13 +98,23 @@ class AnchorGenerator(keras.layers.Layer):
         }
 
 
-def strides_of(features: Sequence, image_size: tuple[int, int], first_level: int) -> list[list[float]]:
+def strides_of(
+    features: Sequence, image_size: tuple[int, int], first_level: int, halved: int | None = None
+) -> list[list[float]]:
     """The strides (y, x) of feature maps (B, h, w, C) of which the first halves the image `first_level` times.
 
     Maps made by halving keep their nominal stride 2^level; those made without padding divide the image evenly.
+
+    Args:
+        halved: so many maps can be of the first kind, the others are not, though their number of cells may look so: SSD
+            makes 3 cells of 5 without padding, as halving would. None for all.
     """
     strides = []
-    for level, feature in enumerate(features, start=first_level):
+    for level, feature in enumerate(features):
+        stride = 2 ** (first_level + level)
+        nominal = halved is None or level < halved
         sides = zip(image_size, feature.shape[1:3], strict=True)
-        strides.append([2**level if math.ceil(size / 2**level) == cells else size / cells for size, cells in sides])
+        strides.append(
+            [stride if nominal and math.ceil(size / stride) == cells else size / cells for size, cells in sides]
+        )
     return strides

@@ -24,7 +24,7 @@ class NonMaxSuppression(keras.layers.Layer):
         max_detections: K, the size of the outputs.
         class_agnostic: if True, a box also suppresses boxes of other classes.
         max_candidates: pairs that enter the greedy loop; bounds time and memory.
-        fused: True, False, or None for True on the TensorFlow backend only.
+        fused: True, False, or None for True where TensorFlow runs on a CPU without XLA.
 
     Call:
         boxes: (B, N, 4) xyxy pixels; scores: (B, N, C), a score for each class (no background). Or, where each box is

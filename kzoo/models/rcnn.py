@@ -27,7 +27,7 @@ class RCNN(RegionSVM):
 
     Args:
         num_classes: without background.
-        image_size: (height, width) at which `kzoo train` and `kzoo evaluate` load images, whose regions are cut out;
+        image_size: (height, width) at which `kzoo evaluate` loads images, whose regions are cut out;
             the network sees crops.
         crop_size: side of the crops in pixels; 227 with AlexNet, 224 with VGG16 and others.
         backbone: a name of `kzoo.backbones.names()` or a Keras model that returns {"C5": ...}.

@@ -60,7 +60,7 @@ def fine_tune(model: Any, data: Any, epochs: int, seed: int, verbose: int) -> li
         loss = float("nan")
         for step, images in enumerate(batches(data), start=1):
             images = [_mirrored(image) if rng.random() < 0.5 else image for image in images]
-            drawn = draw(images, rng)
+            drawn = draw(images, rng, model.background_from)
             if not drawn:
                 continue
             inputs = np.concatenate([model.inputs_of(image.pixels, image.regions[i]) for image, i, _ in drawn])
@@ -78,15 +78,17 @@ def fine_tune(model: Any, data: Any, epochs: int, seed: int, verbose: int) -> li
     return means
 
 
-def draw(images: list[Image], rng: np.random.Generator) -> list[tuple[Image, np.ndarray, np.ndarray]]:
-    """Draws regions of a few images: at most 32 with IoU >= 0.5, background up to 128.
+def draw(
+    images: list[Image], rng: np.random.Generator, lowest: float = 0.0
+) -> list[tuple[Image, np.ndarray, np.ndarray]]:
+    """Draws regions of a few images: at most 32 with IoU >= 0.5, background with IoU >= `lowest` up to 128.
 
     Returns:
         for each image that something was drawn from: the image, rows of its regions (r,), classes (r,), 0 background.
     """
     which = np.concatenate([np.full(len(image.regions), i) for i, image in enumerate(images)])
     rows = np.concatenate([np.arange(len(image.regions)) for image in images])
-    classes = np.concatenate([_classes(image) for image in images])
+    classes = np.concatenate([_classes(image, lowest) for image in images])
     positive, background = np.flatnonzero(classes > 0), np.flatnonzero(classes == 0)
     positive = rng.permutation(positive)[:POSITIVES]
     chosen = np.concatenate([positive, rng.permutation(background)[: REGIONS - len(positive)]])
@@ -94,12 +96,13 @@ def draw(images: list[Image], rng: np.random.Generator) -> list[tuple[Image, np.
     return [(image, rows[own], classes[own]) for image, own in parts if len(own)]
 
 
-def _classes(image: Image) -> np.ndarray:
-    """(R,): label + 1 of the object that a region shows, 0 for background."""
+def _classes(image: Image, lowest: float) -> np.ndarray:
+    """(R,): label + 1 of the object that a region shows, 0 for background, -1 for neither."""
+    best = image.overlap.max(axis=1, initial=0.0)
+    background = np.where(best >= lowest, 0, -1)
     if len(image.boxes) == 0:
-        return np.zeros(len(image.regions), np.int64)
-    best = image.overlap.max(axis=1)
-    return np.where(best >= FOREGROUND, image.labels[image.overlap.argmax(axis=1)] + 1, 0)
+        return background
+    return np.where(best >= FOREGROUND, image.labels[image.overlap.argmax(axis=1)] + 1, background)
 
 
 def _describe_all(model: Any, data: Any, store: FeatureStore, pooled: FeatureStore, verbose: int) -> list[dict]:

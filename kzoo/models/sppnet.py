@@ -1,7 +1,8 @@
 """SPP-net (He et al., ECCV 2014): R-CNN with one feature map an image.
 
 The convolutions run once over the image; spatial pyramid pooling makes a vector of one length of each region's window
-on the map, and from there on all is as in R-CNN. Only the fully connected layers are fine-tuned.
+on the map (moved by where its cells look: appendix A's offset), and from there on all is as in R-CNN. Only the fully
+connected layers are fine-tuned.
 
 It is not one graph and not exported; see `region_svm`. Beside the paper: as in `rcnn`; and with another backbone than
 AlexNet (for the paper's ZF-5) and VGG16 its map of stride 16 takes the place of conv5.
@@ -31,7 +32,7 @@ class SPPNet(RegionSVM):
 
     Args:
         num_classes: without background.
-        image_size: (height, width) at which `kzoo train` and `kzoo evaluate` load images.
+        image_size: (height, width) at which `kzoo evaluate` loads images.
         scales: shorter sides that an image is resized to, its aspect ratio kept; one number is the single-scale system.
         backbone: a name of `kzoo.backbones.names()` or a Keras model that returns {"C4": ...} for any image size.
         width, weights, units, dropout, max_proposals: as of `RCNN`.
@@ -42,6 +43,8 @@ class SPPNet(RegionSVM):
     Outputs:
         of pooled windows (R, bins x channels): see `region_svm.heads`.
     """
+
+    background_from = 0.1  # section 4.1: negatives overlap an object by [0.1, 0.5)
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class SPPNet(RegionSVM):
             size = tuple(max(STRIDE, round(side * scale)) for side in image.shape[:2])
             features = self.trunk.predict_on_batch(image_ops.resize(image, size)[None])["C4"]
             stretch = np.array([size[1] / image.shape[1], size[0] / image.shape[0]] * 2, "float32")
-            windows = padded(boxes[own == k] * stretch)[None]
+            windows = padded(boxes[own == k] * stretch - backbones.origin(self._backbone))[None]
             windows = self.pooling(ops.convert_to_tensor(features), windows, stride=STRIDE)
             pooled[own == k] = ops.convert_to_numpy(windows)[0, : np.sum(own == k)].reshape(-1, pooled.shape[1])
         return pooled

@@ -90,16 +90,17 @@ class SSD(Detector):
         images = keras.Input((*image_size, 3), name="images")
         pyramid = trunk(images)
         if paper:
-            features = _vgg_features(pyramid, levels, width)
+            features, halved = _vgg_features(pyramid, levels, width)
         else:
-            features = _edge_features(pyramid, levels, first_level, width, lite)
+            features, halved = _edge_features(pyramid, levels, first_level, width, lite), levels
         scales, aspect_ratios = _default_shapes(
             scales,
             aspect_ratios,
             levels,
             _paper_scales(levels) if paper else _edge_scales(image_size, first_level, levels),
         )
-        generator = _default_boxes(image_size, features, first_level, scales, aspect_ratios)
+        strides = strides_of(features, image_size, first_level, halved)
+        generator = _default_boxes(image_size, strides, scales, aspect_ratios)
         outputs = _heads(features, generator.anchors_per_cell, num_classes, lite)
         super().__init__(images, outputs, name=name, **kwargs)
 
@@ -185,8 +186,11 @@ def _conv(filters: int, kernel: int = 3, strides: int = 1, padding: str = "same"
     return Conv2D(filters, kernel, strides, padding, activation="relu", name=name, **kwargs)
 
 
-def _vgg_features(pyramid, levels: int, width: float) -> list:
-    """conv4_3 (normalised), fc7 and the extra layers of figure 2; figure 2's channels times `width`."""
+def _vgg_features(pyramid, levels: int, width: float) -> tuple[list, int]:
+    """conv4_3 (normalised), fc7 and the extra layers of figure 2; figure 2's channels times `width`.
+
+    Also, how many of the maps were made by halving: those after them were not.
+    """
 
     def scaled(filters):
         return max(4, round(filters * width))
@@ -196,20 +200,23 @@ def _vgg_features(pyramid, levels: int, width: float) -> list:
     x = layers.MaxPooling2D(3, strides=1, padding="same", name="pool5")(pyramid["C4"])
     x = _conv(scaled(1024), dilation_rate=6, name="fc6")(x)
     x = _conv(scaled(1024), 1, name="fc7")(x)
-    features = [conv4_3, x]
+    features, halved = [conv4_3, x][:levels], 2
     for level in range(2, levels):
         size = min(x.shape[1:3])
         squeeze, expand = (256, 512) if level == 2 else (128, 256)
         x = _conv(scaled(squeeze), 1, name=f"conv{level + 6}_1")(x)
-        if levels == 7 and level == levels - 1:  # SSD512's last map: 2 -> 1 with a 4x4 kernel and padding 1 (code)
+        ssd512, last = levels == 7, level == levels - 1
+        if not last if ssd512 else size > 5:  # padded by one on every side (code)
+            x = layers.ZeroPadding2D(1, name=f"conv{level + 6}_pad")(x)
+            x = _conv(scaled(expand), 3, 2, "valid", name=f"conv{level + 6}_2")(x)
+            halved = level + 1
+        elif ssd512:  # its last map: 2 -> 1 with a 4x4 kernel and padding 1 (code)
             x = layers.ZeroPadding2D(1, name=f"conv{level + 6}_pad")(x)
             x = _conv(scaled(expand), 4, 1, "valid", name=f"conv{level + 6}_2")(x)
-        elif size <= 5:  # SSD300's last two maps: 5 -> 3 -> 1 without padding
+        else:  # SSD300's last two maps: 5 -> 3 -> 1 without padding
             x = _conv(scaled(expand), 3, 1, "valid" if size >= 3 else "same", name=f"conv{level + 6}_2")(x)
-        else:
-            x = _conv(scaled(expand), 3, 2, name=f"conv{level + 6}_2")(x)
         features.append(x)
-    return features
+    return features, halved
 
 
 def _take_over_fully_connected(model: keras.Model, vgg16: keras.Model) -> None:
@@ -287,11 +294,11 @@ def _default_shapes(scales, aspect_ratios, levels: int, default_scales: list[flo
     return [float(s) for s in scales], [[float(r) for r in ratios] for ratios in aspect_ratios]
 
 
-def _default_boxes(image_size, features, first_level: int, scales, aspect_ratios) -> AnchorGenerator:
+def _default_boxes(image_size, strides, scales, aspect_ratios) -> AnchorGenerator:
     side = min(image_size)
     return AnchorGenerator(
         sizes=[[s * side] for s in scales[:-1]],
         aspect_ratios=[[1.0, *ratios] for ratios in aspect_ratios],
-        strides=strides_of(features, image_size, first_level),
+        strides=strides,
         extra_squares=[[math.sqrt(a * b) * side] for a, b in itertools.pairwise(scales)],
     )

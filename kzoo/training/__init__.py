@@ -4,7 +4,7 @@ from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import Run
 from kzoo.training.run import train
-from kzoo.training.schedule import WarmupSchedule
+from kzoo.training.schedule import WarmupSchedule, caffe_sgd
 from kzoo.training.transfer import TransferReport, load_matching_weights
 from kzoo.training.watch import TrainingDiverged
 
@@ -14,6 +14,7 @@ __all__ = [
     "TrainingDiverged",
     "TransferReport",
     "WarmupSchedule",
+    "caffe_sgd",
     "class_weights",
     "load_matching_weights",
     "train",

@@ -120,7 +120,8 @@ def test_rpn_losses_equal_the_papers_formula_as_a_loop(paper, random_batch):
         for k, a in enumerate(inside):
             claims = [g for g in range(len(boxes)) if overlap[g, k] == overlap[g].max() > 0]
             if claims or overlap[:, k].max() > 0.7:
-                box = boxes[max(claims, key=lambda g: overlap[g, k]) if claims else overlap[:, k].argmax()]
+                own = overlap[:, k].max() > 0.7 or not claims
+                box = boxes[overlap[:, k].argmax() if own else max(claims, key=lambda g: overlap[g, k])]
                 classification += np.log(1 + np.exp(-logits[b, a]))
                 d = np.abs(box_ops.encode(box, paper.anchors[a].astype("float64")) - deltas[b, a])
                 regression += np.where(d < 1 / 9, 4.5 * d**2, d - 0.5 / 9).sum()  # sigma 3

@@ -167,6 +167,17 @@ def test_a_step_draws_32_positives_and_96_backgrounds():
         np.testing.assert_array_equal(own[own > 0], image.labels[image.overlap[rows].argmax(axis=1)][own > 0] + 1)
 
 
+def test_backgrounds_may_have_to_be_near_an_object():
+    images, targets = made(3)
+    targets["labels"][2] = -1
+    (batch,) = region_training.batches((images, targets))
+    drawn = region_training.draw(batch, np.random.default_rng(0), lowest=0.1)
+    assert len(drawn) == 2  # the image without objects has no such region
+    lowest = min(image.overlap[rows].max(axis=1).min() for image, rows, _ in drawn)
+    assert 0.1 <= lowest < 0.5
+    assert (kzoo.models.SPPNet.background_from, kzoo.models.RCNN.background_from) == (0.1, 0.0)
+
+
 def test_mirrored_regions_show_the_mirrored_pixels():
     images, targets = made(1)
     ((image,),) = region_training.batches((images, targets))
@@ -182,7 +193,8 @@ def test_windows_are_pooled_as_a_loop_over_bins_does_it():
     boxes = np.array([[0, 0, 96, 64], [20, 10, 70, 60], [40, 30, 44, 34.0]], "float32")
     features = model.trunk.predict_on_batch(kzoo.images.resize(image, (192, 288))[None])["C4"][0]
     pooled = model.inputs_of(image, boxes)
-    for box, row in zip(boxes * 3 / 16, pooled, strict=True):
+    # Appendix A: its cell i looks at pixel 16 i + 15, as its backbone pads one end only.
+    for box, row in zip((boxes * 3 - 15) / 16, pooled, strict=True):
         (left, right), (top, bottom) = (
             (max(0, int(np.floor(a)) + 1), min(n, int(np.ceil(b)))) for a, b, n in ((*box[::2], 18), (*box[1::2], 12))
         )

@@ -45,6 +45,11 @@ def test_ssd512_has_the_papers_default_boxes():
     # Section 3.2: seven maps, 64^2 4 + 32^2 6 + 16^2 6 + 8^2 6 + 4^2 6 + 2^2 4 + 4 = 24564.
     model = SSD512(num_classes=20, width=0.1)
     assert model.anchors.shape == (24564, 4)
+    centers = (model.anchors[-28:, 0] + model.anchors[-28:, 2]) / 2  # 2^2 6 + 4: all but the last two maps halve
+    np.testing.assert_allclose(centers[-4:], 256)
+    halving = model.get_layer("conv11_2")  # 4 -> 2 (code)
+    assert (halving.strides, halving.kernel_size, halving.padding) == ((2, 2), (3, 3), "valid")
+    assert model.get_layer("conv11_pad").output.shape[1:3] == (6, 6)
 
 
 def test_default_boxes_follow_the_papers_scales():
@@ -54,7 +59,12 @@ def test_default_boxes_follow_the_papers_scales():
     np.testing.assert_allclose(square[38 * 38 * 4], 0.2 * 300, rtol=1e-5)  # s_min
     np.testing.assert_allclose(square[-4], 0.9 * 300, rtol=1e-5)  # s_max
     np.testing.assert_allclose(anchors[-4], [15, 15, 285, 285], rtol=1e-5)  # centred on the one cell
-    np.testing.assert_allclose((anchors[0, :2] + anchors[0, 2:]) / 2, [4, 4])  # stride 8, half a cell in
+    # The centres along the first row of each map: (i + .5) / |f_k|, with the code's steps 8, 16, 32, 64, 100 and 300.
+    centers, start = (anchors[:, 0] + anchors[:, 2]) / 2, 0
+    for cells, boxes, step in ((38, 4, 8), (19, 6, 16), (10, 6, 32), (5, 6, 64), (3, 4, 100), (1, 4, 300)):
+        row = centers[start : start + cells * boxes : boxes]
+        np.testing.assert_allclose(row, (np.arange(cells) + 0.5) * step)
+        start += cells * cells * boxes
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"])
@@ -71,6 +81,18 @@ def test_any_image_size_gives_as_many_outputs_as_default_boxes(size):
     assert model.output["boxes"].shape[1] == len(model.anchors)
     found = model.detect(np.zeros((1, *model.image_size, 3), "uint8"))
     assert np.isfinite(found["boxes"]).all()
+
+
+def test_each_of_several_devices_has_its_share_of_the_loss(small, monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.distribute is TensorFlow's")
+    import tensorflow as tf
+
+    images, targets = batch(np.random.default_rng(1))
+    raw = small(images)
+    alone = float(small.compute_loss(images, targets, raw))
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: type("Two", (), {"num_replicas_in_sync": 2}))
+    assert float(small.compute_loss(images, targets, raw)) == pytest.approx(alone / 2)
 
 
 def test_the_loss_equals_the_papers_formula_as_a_loop(small):
