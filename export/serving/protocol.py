@@ -1,7 +1,7 @@
 """The V1 and V2 (Open Inference) protocols: request bodies to arrays, and arrays to response bodies. NumPy only.
 
-A request becomes one input by name: "image" (B, H, W, 3) float32 or uint8, or "image_bytes" (B,) of whole JPEG or PNG
-files. Whatever is wrong with it is a `Fault`, one line for the sender.
+A request becomes one input by name: "image" (B, H, W, 3) float32 or uint8, or "image_bytes" (B,) of whole JPEG, PNG,
+GIF or BMP files. Whatever is wrong with it is a `Fault`, one line for the sender.
 """
 
 import base64

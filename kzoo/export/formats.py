@@ -139,12 +139,10 @@ class KerasFile:
     batch_size = BATCH
 
     def __init__(self, path: Path):
-        import keras
-
-        import kzoo.models  # noqa: F401  (registers the models, so that Keras can build them)
         from kzoo.export.metadata import describe
+        from kzoo.models.base import read_keras_file
 
-        self.model = keras.models.load_model(path, compile=False)
+        self.model = read_keras_file(path, compile=False)
         if not hasattr(self.model, "detect") and not hasattr(self.model, "segment"):
             raise ValueError(
                 f"{path}: holds a {type(self.model).__name__}, which is no detector and no segmenter (it has no "

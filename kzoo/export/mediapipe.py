@@ -79,6 +79,10 @@ def with_metadata(content: bytes, about: dict, labels_name: str) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content)
+    for stored in model.buffers:
+        if stored.offset > 1:  # the quantizer puts large weights behind the tables, where packing would lose them
+            stored.data = np.frombuffer(content, np.uint8, stored.size, stored.offset)
+            stored.offset = stored.size = 0
     (signature,) = model.signatureDefs
     names = {one.tensorIndex: one.name.decode() for one in signature.outputs}
     outputs = [names[index] for index in model.subgraphs[0].outputs]

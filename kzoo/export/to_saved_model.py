@@ -54,16 +54,19 @@ def saved_model(model: keras.Model, path: str | Path) -> Path:
         found = network(images, training=False)
         return {**found, "boxes": found["boxes"] * scale[:, None]} if "boxes" in found else found
 
-    archive = keras.export.ExportArchive()
-    archive.track(network)
     pixels = (batch, height, width, 3)
-    with portable_operators():  # nobody knows where it will run, and what will convert it
-        # Keras serves the endpoint named "serve" as serving_default too.
-        archive.add_endpoint("serve", from_floats, [tf.TensorSpec(pixels, tf.float32, name="image")])
-        archive.add_endpoint("serve_uint8", from_bytes, [tf.TensorSpec(pixels, tf.uint8, name="image")])
-        archive.add_endpoint("serve_encoded", from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")])
+    # Not by Keras' ExportArchive, which writes every weight twice, and a server then holds both.
+    served = tf.Module()
+    served.kept = [variable.value for variable in network.variables]
+    served.serve = tf.function(from_floats, [tf.TensorSpec(pixels, tf.float32, name="image")], autograph=False)
+    served.serve_uint8 = tf.function(from_bytes, [tf.TensorSpec(pixels, tf.uint8, name="image")], autograph=False)
+    served.serve_encoded = tf.function(
+        from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")], autograph=False
+    )
     with writing.new_folder(path) as folder:
-        archive.write_out(str(folder), verbose=False)
+        with portable_operators():  # nobody knows where it will run, and what will convert it
+            signatures = {name: getattr(served, name) for name in ("serve", "serve_uint8", "serve_encoded")}
+            tf.saved_model.save(served, str(folder), {"serving_default": served.serve, **signatures})
         (folder / "assets").mkdir(exist_ok=True)
         text = json.dumps(metadata.describe(model), indent=1, ensure_ascii=False) + "\n"
         (folder / "assets" / metadata.FILE_NAME).write_text(text, encoding="utf-8")

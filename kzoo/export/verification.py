@@ -109,7 +109,9 @@ def format_verification(result: dict) -> str:
         if f"{name}_keras" in result
     ]
     share = 100 * result["label_agreement"]
-    if "detections" in result:
+    if result.get("detections") == 0:
+        parts.append("there was no detection to compare")
+    elif "detections" in result:
         parts.append(
             f"{share:.1f} % of {result['detections']} detections agree, boxes to {result['max_box_error_px']:.2g} px, "
             f"scores to {result['max_score_error']:.1g}"

@@ -10,6 +10,12 @@ from kzoo import export, images
 from kzoo.export import writing
 
 
+def test_every_weight_is_written_once(model, saved_model_folder):
+    written = [shape for name, shape in tf.train.list_variables(str(saved_model_folder / "variables" / "variables"))]
+    sizes = sum(int(np.prod(shape)) for shape in written if shape)
+    assert sizes == pytest.approx(model.count_params(), rel=0.01)  # and a few numbers of TensorFlow's own
+
+
 def test_signatures_take_float_and_byte_images_in_batches_of_any_size(model, data, saved_model_folder):
     signatures = tf.saved_model.load(str(saved_model_folder)).signatures
     images = data[0][0][:3].astype(np.uint8)
