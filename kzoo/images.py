@@ -1,6 +1,7 @@
 """Reading and resizing single images with Pillow and NumPy: the same in training, on a server and at a desk."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,35 @@ def read_image(path: str | Path | io.BytesIO, page: int = 0) -> np.ndarray:
         raise ValueError(f"{path}: not a readable image ({error}). Remove the file or replace it.") from error
 
 
+def pages(path: str | Path) -> int:
+    """How many images a file holds, of a stack in TIFF; 1 for one that cannot be opened, which others report."""
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return 1
+
+
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     low, high = np.percentile(values, (0.1, 99.9))
     scaled = (values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
     return np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
+
+
+def as_batch(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one size as an array (B, H, W, 3).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    shapes = sorted({np.shape(image) for image in images})
+    if len(shapes) > 1:
+        raise ValueError(f"images must be of one size in a call. Received: {' and '.join(map(str, shapes[:3]))}.")
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
+        hint = " Add an axis: images[None]." if images.ndim == 3 else ""
+        raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.{hint}")
+    return images
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

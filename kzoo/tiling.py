@@ -103,10 +103,7 @@ def segment_any_size(
     Raises:
         ValueError: if the images are not RGB in that layout.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
-        hint = " Add an axis for the batch: images[None]." if images.ndim == 3 else ""
-        raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.{hint}")
+    images = kzoo_images.as_batch(images)
     size = images.shape[1:3]
     parts = []
     if tile_size is not None:

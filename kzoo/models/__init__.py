@@ -4,10 +4,8 @@ import inspect
 import typing
 from pathlib import Path
 
-import keras
-
 from kzoo.messages import unknown_name
-from kzoo.models.base import Detector
+from kzoo.models.base import Detector, read_keras_file
 from kzoo.models.deconvnet import DeconvNet
 from kzoo.models.fast_rcnn import FastRCNN
 from kzoo.models.faster_rcnn import FasterRCNN
@@ -128,9 +126,7 @@ def load(path: str | Path) -> Detector | Segmenter:
     Raises:
         ValueError: if the file is missing or holds something else.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file. Give a .keras file, as model.save writes it.")
-    model = keras.models.load_model(path)
+    model = read_keras_file(path)
     if not isinstance(model, Detector | Segmenter):
         raise ValueError(f"{path}: holds a {type(model).__name__}, which is no model of kzoo.")
     return model

@@ -1,5 +1,6 @@
 """What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,8 +62,12 @@ class Network(keras.Model):
             config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**config)
 
-    def compile(self, optimizer="adam", *, jit_compile="auto", **kwargs):
+    def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
         """As in Keras; the loss is the paper's, and "auto" means no XLA on a TensorFlow CPU, where it is slower."""
+        if loss is not None:
+            raise ValueError(
+                f"{self.name} has its paper's loss inside: leave loss={loss!r} out, or define raw_losses in a subclass."
+            )
         super().compile(optimizer=optimizer, jit_compile=resolve_jit_compile(jit_compile), **kwargs)
 
     def compile_from_config(self, config):
@@ -76,14 +81,38 @@ class Network(keras.Model):
             Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As in Keras; arrays are looked at before the first step."""
+        self._check_arrays(x, y, kwargs.get("sample_weight"))
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As in Keras; arrays are looked at before the first step."""
+        self._check_arrays(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _check_arrays(self, x, y, sample_weight) -> None:
+        """Raises ValueError for arrays that the loss cannot be of; data sets are looked at in the first step."""
+        if isinstance(x, np.ndarray):
+            self._check_targets(x, y)
+
+    def _check_targets(self, images, targets) -> None:
+        """Raises ValueError for images of another size than the network's; subclasses look at the targets, too."""
+        shape, wanted = tuple(images.shape), self.input_shape
+        fits = len(shape) == 4 and all(w in (None, h) or h is None for h, w in zip(shape[1:], wanted[1:], strict=True))
+        if not fits:
+            raise ValueError(f"{self.name} takes images (B, {', '.join(map(str, wanted[1:]))}). Received: {shape}.")
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        self._check_targets(x, y)
         parts = self.raw_losses(self._weighted(y, sample_weight), y_pred)
         for tracker in self.loss_trackers:
             tracker.update_state(parts[tracker.name])
         total = sum(parts.values())
-        return sum(self.losses, start=total)  # with regularisation, where layers have it
+        return sum(self.losses, start=total) / replicas()  # with regularisation, where layers have it
 
     def _weighted(self, targets, sample_weight):
+        """The targets with Keras' `sample_weight` in them, where the loss has a place for it."""
         if sample_weight is not None:
             raise ValueError("Detectors take no sample_weight: the papers' losses weigh boxes, not images.")
         return targets
@@ -124,6 +153,26 @@ class Detector(Network):
 
     loss_names: tuple[str, ...] = ("class_loss", "box_loss")
 
+    def _check_arrays(self, x, y, sample_weight) -> None:
+        super()._check_arrays(x, y, sample_weight)
+        self._weighted(y, sample_weight)
+
+    def _check_targets(self, images, targets) -> None:
+        super()._check_targets(images, targets)
+        needed = ("boxes", "labels", *self.extra_targets)
+        if not isinstance(targets, Mapping) or not set(needed) <= set(targets):
+            received = ", ".join(map(str, targets)) if isinstance(targets, Mapping) else type(targets).__name__
+            raise ValueError(
+                f"{self.name} learns from targets {{{', '.join(map(repr, needed))}}}, boxes (B, N, 4) xyxy in pixels "
+                f"and labels (B, N), -1 where padded. Received: {received}."
+            )
+        labels = targets["labels"]
+        if isinstance(labels, np.ndarray) and labels.max(initial=-1) >= self.num_classes:
+            raise ValueError(
+                f"The labels of {self.num_classes} classes are 0 to {self.num_classes - 1}, background not among them. "
+                f"Received: {labels.max()}."
+            )
+
     def detect(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects.
 
@@ -145,27 +194,45 @@ class Detector(Network):
 
     def _fitted(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Images in the network's size, and what brings its boxes back to their own."""
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.")
+        images = image_ops.as_batch(images)
         height, width = self.image_size
         scale = np.array([images.shape[2] / width, images.shape[1] / height] * 2, "float32")
         images = np.stack([image_ops.resize(image, self.image_size) for image in images]) if len(images) else images
         return images, scale
 
 
-def checked_size(image_size: int | Sequence[int], num_classes: int) -> tuple[int, int]:
+def checked_size(image_size: int | Sequence[int], num_classes: int, background: bool = False) -> tuple[int, int]:
     """(height, width) of one number or two.
 
+    Args:
+        background: is it one of the classes?
+
     Raises:
-        ValueError: for a size or a number of classes below 1.
+        ValueError: for a size below 1, or a number of classes that leaves nothing to tell apart.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or min(size) < 1 or any(int(side) != side for side in size):
         raise ValueError(f"image_size must be one number of pixels or (height, width). Received: {image_size}.")
+    if background and not 2 <= num_classes <= 255:
+        raise ValueError(f"num_classes must be 2 to 255 (background is one of them). Received: {num_classes}.")
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1 (background is not counted). Received: {num_classes}.")
     return size
+
+
+def read_keras_file(path: str | Path, compile: bool = True) -> keras.Model:
+    """What a .keras file holds.
+
+    Raises:
+        ValueError: if the file is missing or damaged, naming it.
+    """
+    if not Path(path).is_file():
+        hint = " It is a folder: give the .keras file in it." if Path(path).is_dir() else ""
+        raise ValueError(f"{path}: no such file. Give a .keras file, as model.save writes it.{hint}")
+    try:
+        return keras.models.load_model(path, compile=compile)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable Keras file ({' '.join(str(error).split())[:200]}).") from error
 
 
 def fine_tuning(
@@ -176,6 +243,15 @@ def fine_tuning(
         (usual if pretrained else 0) if frozen_stages is None else frozen_stages,
         pretrained if frozen_batch_norm is None else frozen_batch_norm,
     )
+
+
+def replicas() -> int:
+    """How many devices a `tf.distribute` strategy sums gradients over: each has its share of the loss, as in Keras."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def resolve_jit_compile(jit_compile: bool | str) -> bool | str:

@@ -57,7 +57,7 @@ class DeconvNet(Segmenter):
         name: str = "deconvnet",
         **kwargs,
     ):
-        image_size = checked_size(image_size, num_classes)
+        image_size = checked_size(image_size, num_classes, background=True)
 
         def scaled(filters: int) -> int:
             return max(4, round(filters * width))

@@ -71,7 +71,7 @@ class FCN(Segmenter):
         name: str = "fcn",
         **kwargs,
     ):
-        image_size = checked_size(image_size, num_classes)
+        image_size = checked_size(image_size, num_classes, background=True)
         if finest_stride not in STRIDES:
             raise ValueError(f"finest_stride must be 8, 16 or 32. Received: {finest_stride}.")
         vgg = backbone == "vgg16"

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from kzoo import boxes as box_ops
+from kzoo import images as image_ops
 from kzoo import losses
 from kzoo.layers import NonMaxSuppression
 from kzoo.models import region_training
@@ -29,6 +30,7 @@ class RegionSVM(Detector):
     """
 
     loss_names = ("class_loss",)
+    background_from = 0.0  # IoU of the background regions that fine-tuning draws, up to 0.5
 
     def inputs_of(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """What the graph takes for the regions (P, 4), P at least 1, of an image (H, W, 3)."""
@@ -58,6 +60,9 @@ class RegionSVM(Detector):
         """As in Keras, for the fine-tuning; None is the paper's: SGD with 0.001 (R-CNN, section 2.3), momentum 0.9."""
         super().compile(keras.optimizers.SGD(1e-3, momentum=0.9) if optimizer is None else optimizer, **kwargs)
 
+    def _check_targets(self, images, targets) -> None:
+        """Regions are drawn by kzoo itself."""
+
     def raw_losses(self, targets: Tensor, raw: Mapping) -> dict:
         """Cross-entropy of the (N + 1)-way classifier; targets (R,) int: 0 for background, label + 1 else."""
         return {"class_loss": ops.mean(losses.softmax_cross_entropy(targets, raw["classes"]))}
@@ -86,9 +91,7 @@ class RegionSVM(Detector):
         Returns:
             as `Detector.detect`; a score is the sigmoid of the SVM's.
         """
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images must be (B, H, W, 3). Received shape: {images.shape}.")
+        images = image_ops.as_batch(images)
         if proposals is not None:
             proposals = np.asarray(proposals, "float32")
             if proposals.ndim != 3 or len(proposals) != len(images) or proposals.shape[-1] != 4:

@@ -74,6 +74,21 @@ class Segmenter(Network):
         loss = self.pixel_loss if isinstance(self.pixel_loss, str) else "cross_entropy"
         return super().get_config() | {"loss": loss, "class_weights": self.class_weights}
 
+    def _check_targets(self, images, targets) -> None:
+        super()._check_targets(images, targets)
+        masks = targets.get("masks") if isinstance(targets, dict) else targets
+        if masks is None:
+            received = ", ".join(sorted(targets)) if isinstance(targets, dict) else targets
+            raise ValueError(f"{self.name} learns from masks, but the data has only: {received}.")
+        shape = tuple(masks.shape)
+        whole, seen = tuple(images.shape[1:3]), self.output_shape[1:3]
+        if len(shape) != 3 or not any(_fits(shape[1:], size) for size in (whole, seen)):
+            valid = "" if _fits(seen, whole) else f", or (B, {seen[0]}, {seen[1]}) of the middle"
+            raise ValueError(
+                f"Masks must be (B, {whole[0]}, {whole[1]}), as the images, a class in each pixel{valid}. Received: "
+                f"{shape}."
+            )
+
     def _weighted(self, targets, sample_weight):
         if sample_weight is None:
             return targets
@@ -88,8 +103,6 @@ class Segmenter(Network):
     def raw_losses(self, targets: Mapping | Tensor, raw: Tensor) -> dict:
         """The loss over the pixels that are not void, each times its weight; 0 without any."""
         targets = targets if isinstance(targets, dict) else {"masks": targets}
-        if "masks" not in targets:
-            raise ValueError(f"{self.name} learns from masks, but the data has only: {', '.join(sorted(targets))}.")
         size = raw.shape[1:3]
         masks = tiling.centre(ops.cast(targets["masks"], "int32"), size)
         valid = ops.not_equal(masks, VOID)
@@ -132,6 +145,11 @@ class Segmenter(Network):
             {"labels": (B, H, W) int32, "scores": (B, H, W) float32 in 0..1}.
         """
         return tiling.segment_any_size(images, self.infer, self.image_size, self.tile_size, self.stride, batch_size)
+
+
+def _fits(size: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """May the two be one size, as far as they are known?"""
+    return all(a is None or b is None or a == b for a, b in zip(size, other, strict=True))
 
 
 def logits(x: Tensor, num_classes: int, name: str = "score", **kwargs) -> keras.KerasTensor:

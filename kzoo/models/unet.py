@@ -62,11 +62,15 @@ class UNet(Segmenter):
         name: str = "unet",
         **kwargs,
     ):
-        image_size = checked_size(image_size, num_classes)
+        image_size = checked_size(image_size, num_classes, background=True)
         if padding not in PADDINGS:
             raise ValueError(unknown_name("padding", padding, PADDINGS))
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1. Received: {depth}.")
+        if depth not in range(1, 9):
+            raise ValueError(f"depth must be 1 to 8. Received: {depth}.")
+        if padding == "valid" and tiled is False:
+            raise ValueError(
+                "Valid convolutions label the middle of an image only: leave tiled out, or padding='same'."
+            )
         sizes = [output_size(side, depth) for side in image_size]
         if padding == "valid" and None in sizes:
             raise ValueError(_no_size(image_size, depth))
@@ -156,7 +160,8 @@ def _up(x, filters: int, name: str):
 
 def _inner(image_size: tuple[int, int], depth: int) -> tuple[int, int]:
     stride = 2**depth
-    margin = -(-border(depth) // stride) * stride  # a multiple of the stride, like the tiles' places
+    # A multiple of the stride, like the tiles' places; and beyond the border, which a pooling may reach beyond.
+    margin = (border(depth) // stride + 1) * stride
     return tuple(side - 2 * min(margin, side // 4 // stride * stride) for side in image_size)
 
 

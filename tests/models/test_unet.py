@@ -140,6 +140,21 @@ def test_tiles_have_no_seams(size):
     np.testing.assert_array_equal(model.segment(image[None])["labels"][0], tiles.argmax(-1))
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_same_padded_tiles_have_no_seams_inside(depth):
+    keras.utils.set_random_seed(2)
+    model = UNet(2, 192, "same", 0.05, depth, tiled=True)
+    large = UNet(2, (320, 288), "same", 0.05, depth)
+    large.set_weights(model.get_weights())
+    image = np.random.default_rng(3).uniform(0, 255, (320, 288, 3)).astype("float32")
+    tiles = tiling.overlap_tile(
+        image, lambda x: {"logits": keras.ops.convert_to_numpy(model(x))}, (192, 192), model.tile_size, model.stride
+    )["logits"]
+    once = keras.ops.convert_to_numpy(large(image[None]))[0]
+    inside = (slice(64, -64), slice(64, -64))  # at the border one sees zeros, the other the image mirrored
+    np.testing.assert_allclose(tiles[inside], once[inside], atol=1e-5)
+
+
 def test_same_padded_tiles_keep_a_border():
     model = small(image_size=64, padding="same", tiled=True)
     assert model.tile_size == (32, 32)
@@ -187,5 +202,8 @@ def test_exported_files_label_the_same(tmp_path, padding):
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="Did you mean 'valid'"):
         small(padding="vaild")
-    with pytest.raises(ValueError, match="depth must be at least 1"):
-        small(depth=0)
+    for depth in (0, 1.5, 20):
+        with pytest.raises(ValueError, match="depth must be 1 to 8"):
+            small(depth=depth)
+    with pytest.raises(ValueError, match="leave tiled out"):
+        small(tiled=False)
