@@ -23,6 +23,17 @@ def some_of(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(names[:most] + ["..."] * (len(names) > most))
 
 
+def require_unique(names: Iterable[str], where: object) -> None:
+    """Raises ValueError for a name that stands twice among the names of classes that `where` gives."""
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        if name in seen:
+            raise ValueError(
+                f"{where}: the class {name!r} stands there twice ({seen[name]}. and {place}.). Rename one."
+            )
+        seen[name] = place
+
+
 def missing_package(package: str, extra: str, purpose: str) -> str:
     """Says which extra to install when an optional package is missing."""
     return f"{purpose} needs the package {package!r}: pip install 'kzoo[{extra}]'."

@@ -35,7 +35,7 @@ def load(
         augment: False; True for the SSD paper's augmentation of boxes, or "light" of masks; a preset's name, an
             augmentation's, or a list of them (see `kzoo.data.augment` and `kzoo.data.augment.masks`).
         class_names: which classes, in which order; None for all of the data set.
-        data_dir: where TFDS keeps its files; None for its default.
+        data_dir: where named data sets are kept; None: $KZOO_DATA_DIR, else ~/.cache/kzoo/data.
         limit: use the first images only.
         task: "detection" for boxes, "segmentation" for masks, where a data set has both, as VOC; None: boxes where
             there are any.
@@ -44,7 +44,10 @@ def load(
             `mask_pipeline.from_masks`) and `values`, `void`, `instances` (see `readers.masks.read`).
 
     Returns:
-        A `tf.data.Dataset` of `(images, targets)`; see `from_annotations`.
+        A `tf.data.Dataset` of `(images, targets)`: images (B, H, W, 3) float32 RGB 0..255. Targets of boxes: "boxes"
+        (B, N, 4) float32 xyxy in pixels of these images, padded with 0, "labels" (B, N) int32, -1 where padded; for
+        evaluation more (see `pipeline.from_boxes`). Targets of masks: "masks" (B, H, W) int32, 255 where void. It
+        carries `class_names`, `num_classes`, `image_size`, `batch_size`, `annotations` and `steps_per_epoch`.
 
     Raises:
         ValueError: for a source, split or name that is not known, naming the nearest known one.

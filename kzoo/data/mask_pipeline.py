@@ -28,7 +28,7 @@ def from_masks(
     start_epoch: int | None = None,
     limit: int | None = None,
 ) -> tf.data.Dataset:
-    """Makes batches of images and masks; see `kzoo.data.from_annotations` for order, epochs and batches.
+    """Makes batches of images and masks; order, epochs and batches are those of `pipeline.from_boxes`.
 
     Args:
         annotations: what a reader returned.

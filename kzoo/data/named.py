@@ -35,6 +35,12 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in folder().glob("*/*_dataset_builder.py"))
 
 
+def whole_path(source: str | Path) -> str:
+    """A name as it is, a folder or file with its whole path: what a run keeps must lead there from any folder."""
+    path = Path(source).expanduser()
+    return os.path.abspath(path) if path.exists() and not knows(str(source)) else str(source)
+
+
 def knows(name: str) -> bool:
     """Is it one of `names()`, alone or with a variant behind a slash, as "digits/single"?"""
     return name.partition("/")[0] in names()

@@ -45,7 +45,8 @@ def from_boxes(
         image_size, batch_size, augment: see `kzoo.data.load`.
         shuffle: a new order in every epoch; None: where there is an `augment` or a `start_epoch`.
         seed: of order and augmentation.
-        resize: "stretch", or "letterbox", which keeps the aspect ratio and fills the bars.
+        resize: "stretch", as `detect` and exported files do it; or "letterbox", which keeps the aspect ratio and fills
+            the bars: those who predict have to do the same before they call `detect`.
         max_boxes: N of the padded targets; None: the most boxes of any image, at least 1. No augmentation adds boxes.
         cache: keep decoded images in memory, as many as fit into 2 GiB (or the given number of bytes), uint8; the
             others are read again in every epoch. Under augmentation photographs are kept with a shorter side of at

@@ -115,7 +115,7 @@ class CellMeasures:
             self._rand.append(rand_scores(a, b))
             self._jaccards.append(object_jaccards(a, b))
             if self.warping:
-                self._warping.append(warping_error(a, b))
+                self._warping.append(warping_error(a, b) if np.any(a) or np.any(b) else np.nan)
 
     def result(self) -> dict:
         """{"rand_fscore", "rand_split", "rand_merge", "adapted_rand_error", "SEG", "objects"}, "warping_error".

@@ -262,6 +262,36 @@ def test_camvids_own_names_and_void(tmp_path, scene):
     assert read(tmp_path, "train").class_names == ["0", "1"]
 
 
+def test_smoothed_black_and_white_masks_are_refused(tmp_path, scene):
+    image, mask = scene
+    write(tmp_path / "images" / "a.png", np.kron(image, np.ones((8, 8, 1), "uint8")))
+    soft = Image.fromarray(np.where(mask == 1, 255, 0).astype("uint8")).resize((240, 160), Image.Resampling.BILINEAR)
+    write(tmp_path / "masks" / "a.png", np.asarray(soft))
+    with pytest.raises(ValueError, match=r"numbers between 0 and 255 on \d\.\d% of their pixels: were they smoothed"):
+        read(tmp_path)
+    assert read(tmp_path, values=[0, 255]).class_names == ["0", "255"]
+
+
+def test_a_name_twice_is_refused(folder):
+    (folder / "classes.txt").write_text("ground\ncell\nvoid\nvoid\ncell\n")
+    with pytest.raises(ValueError, match=r"classes.txt: the class 'cell' stands there twice \(2. and 3.\)"):
+        read(folder)
+    with pytest.raises(ValueError, match="class_names: the class 'a' stands there twice"):
+        read(folder, class_names=["a", "b", "a"])
+
+
+def test_options_of_one_value_and_of_a_wrong_one(folder):
+    assert read(folder, values=1).values == [1]
+    with pytest.raises(ValueError, match=r"instances must be true or false\. Received: 'maybe'"):
+        read_any(folder, task="segmentation", instances="maybe")
+
+
+def test_folders_may_be_written_large(tmp_path, scene):
+    write(tmp_path / "Train" / "Images" / "a.png", scene[0])
+    write(tmp_path / "Train" / "Masks" / "a.png", scene[1])
+    assert read(tmp_path, "train").class_names == ["0", "1"]
+
+
 def test_too_many_numbers_are_no_classes(tmp_path):
     image = np.zeros((20, 30, 3), "uint8")
     write(tmp_path / "images" / "a.png", image)

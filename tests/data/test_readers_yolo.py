@@ -142,6 +142,10 @@ def test_class_names_choose_and_reorder(yolo):
 
 def test_a_broken_yaml_file_is_named_with_its_line(yolo):
     root = yolo("a", "")
+    for names in ("[cat, dog, cat]", "{0: cat, 4: dog, 7: cat}"):
+        (root / "data.yaml").write_text(f"names: {names}\n")
+        with pytest.raises(ValueError, match=r"data.yaml: the class 'cat' stands there twice \(1. and 3.\)"):
+            read(root)
     (root / "data.yaml").write_text("names: [cat\ntrain: x: y\n")
     with pytest.raises(ValueError, match=r"data.yaml is not a readable YAML file: .*line 2") as error:
         read(root)

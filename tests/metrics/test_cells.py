@@ -95,6 +95,14 @@ def test_simple_points_are_those_whose_flip_changes_no_count_of_regions(code):
     assert _SIMPLE[code] == (counts[0] == counts[1])
 
 
+def test_an_image_without_cells_has_nothing_to_measure():
+    metric, nothing = CellMeasures(warping=True), np.zeros((1, 8, 8), int)
+    metric.update_state(nothing, nothing)
+    assert metric.result()["warping_error"] == -1
+    metric.update_state(nothing, np.ones_like(nothing))
+    assert metric.result()["warping_error"] > 0
+
+
 def test_a_moved_boundary_costs_nothing_in_warping_and_topology_does():
     true = np.zeros((20, 30), int)
     true[4:16, 3:12] = 1

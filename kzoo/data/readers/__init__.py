@@ -22,8 +22,9 @@ from kzoo.data.readers import (
     yolo_masks,
 )
 from kzoo.data.readers.layout import NoSplitsError as NoSplitsError
+from kzoo.data.readers.layout import SplitError as SplitError
 from kzoo.data.readers.layout import named_as_split as named_as_split
-from kzoo.messages import unknown_name
+from kzoo.messages import require_unique, some_of, unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
@@ -63,14 +64,17 @@ def read(
 
     Raises:
         NoSplitsError: a ValueError, for a split of a data set without splits.
-        ValueError: for a source in no known layout, a split that is not there (naming those there are), an unknown name
-            (naming the nearest).
+        SplitError: a ValueError, for a split that is not there, naming those there are.
+        ValueError: for a source in no known layout, an unknown name (naming the nearest), a class name twice, or boxes
+            none of which has one of the `class_names`.
 
     Example:
         >>> annotations = read("path/to/VOC2007", "trainval")
         >>> annotations.samples[0].boxes.shape
         (3, 4)
     """
+    if (instances := mask_options.get("instances")) not in (None, True, False):
+        raise ValueError(f"instances must be true or false. Received: {instances!r}.")
     if task not in (None, *TASKS):
         raise ValueError(unknown_name("task", task, TASKS))
     folder = Path(os.path.abspath(Path(source).expanduser()))
@@ -84,17 +88,12 @@ def read(
     elif has_only_masks(source):
         raise ValueError(f"{source}: holds masks, no boxes. Train a segmenter on it, or pass task='segmentation'.")
     names = None if class_names is None else [str(name) for name in class_names]
-    if names is not None and len(set(names)) < len(names):
-        raise ValueError(f"class_names has a name twice: {', '.join(names)}.")
+    if names is not None:
+        require_unique(names, "class_names")
     if folder.exists() and task == "detection":
-        if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
-            return voc.read(root, split, names)
-        if labelme.find(folder):
-            return labelme.read(folder, split, names)
-        if coco.find(folder):
-            return coco.read(folder, split, names)
-        if (root := yolo.find_root(folder)) is not None:
-            return yolo.read(root, split, names)
+        annotations = _read_boxes(folder, split, names)
+        if annotations is not None:
+            return annotations
         # A folder that happens to be called like a named data set does not hide it.
         if str(source) not in named.names():
             raise ValueError(f"{source}: no known layout. Expected {LAYOUTS}; found {_contents(folder)}.")
@@ -110,6 +109,26 @@ def read(
         f"{str(source)!r} is neither a folder nor a data set's name.{hint} Names: {', '.join(named.names())}, "
         f"or one of TensorFlow Datasets, such as voc/2007."
     )
+
+
+def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Annotations | None:
+    """Boxes of a folder or file in a layout that holds them, None for others."""
+    if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
+        annotations = voc.read(root, split, names)
+    elif labelme.find(folder):
+        annotations = labelme.read(folder, split, names)
+    elif coco.find(folder):
+        annotations = coco.read(folder, split, names)
+    elif (root := yolo.find_root(folder)) is not None:
+        annotations = yolo.read(root, split, names)
+    else:
+        return None
+    other = next((fault for fault in annotations.faults if fault.kind == "unknown class"), None)
+    if names is not None and other is not None and not any(len(sample.labels) for sample in annotations.samples):
+        raise ValueError(
+            f"{folder}: no box has one of the classes {some_of(names, 10)}. The first that is there: {other.detail}."
+        )
+    return annotations
 
 
 def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:

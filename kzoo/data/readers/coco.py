@@ -233,7 +233,7 @@ def _locate(filename: str, folders: list[Path], root: Path) -> Path | None:
 def _unlisted(raws: Iterable[RawImage], contents: dict, root: Path) -> list[Fault]:
     """Images that lie among the listed ones, but are listed in no file."""
     listed = {
-        Path(str(entry.get("file_name"))).name
+        Path(str(entry.get("file_name")).replace("\\", "/")).name
         for content in contents.values()
         for entry in (content or {}).get("images", [])
         if isinstance(entry, dict)

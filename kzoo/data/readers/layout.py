@@ -12,7 +12,11 @@ USUAL = {"train", "training", "trainval", *VALIDATION, "dev", "test", "testing"}
 UNDIVIDED = {"default", "all", "full"}  # what tools such as CVAT call the one part of a data set that is not split
 
 
-class NoSplitsError(ValueError):
+class SplitError(ValueError):
+    """A split was asked for that is not there."""
+
+
+class NoSplitsError(SplitError):
     """A split was asked for of a data set that has none."""
 
 
@@ -21,7 +25,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
 
     Raises:
         NoSplitsError: where there are none: none at all, or only parts that are called neither train nor the like.
-        ValueError: where this one is missing, naming those there are.
+        SplitError: where this one is missing, naming those there are.
     """
     available = list(available)
     wanted = VALIDATION if asked in VALIDATION else (asked,)
@@ -38,7 +42,7 @@ def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
             f"{source} has no splits, so there is no {asked!r}: leave it out (in Python: split=None) for all of "
             f"it{parts}."
         )
-    raise ValueError(f"{source}: {unknown_name('split', asked, available)}")
+    raise SplitError(f"{source}: {unknown_name('split', asked, available)}")
 
 
 def named_as_split(name: str) -> bool:

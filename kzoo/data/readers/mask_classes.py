@@ -9,7 +9,7 @@ import numpy as np
 
 from kzoo.data.annotations import VOID
 from kzoo.data.readers.mask_files import number_of, shown
-from kzoo.messages import unknown_name
+from kzoo.messages import require_unique, unknown_name
 
 MOST_CLASSES = 255  # labels are 8 bit wide, and 255 is void
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
@@ -69,7 +69,9 @@ def own_names(folder: Path, kind: str) -> Sequence[str] | Mapping[str, int] | No
         ValueError: for a line of `labelmap.txt` (CVAT) or `_classes.csv` (Roboflow) without its colour or number.
     """
     if (file := folder / "classes.txt").is_file():
-        return [line.strip() for line in _lines(file) if line.strip()]
+        names = [line.strip() for line in _lines(file) if line.strip()]
+        require_unique((name for name in names if name.lower() not in VOID_NAMES), file)
+        return names
     if (file := folder / "labelmap.txt").is_file():
         return _labelmap(file)
     tables = [folder / "_classes.csv", *sorted(folder.glob("*/_classes.csv"))]  # one in each split, all alike
@@ -83,11 +85,12 @@ def _lines(file: Path) -> list[str]:
 
 
 def _labelmap(file: Path) -> dict[str, int]:
-    names = {}
+    names: dict[str, int] = {}
     for number, line in enumerate(_lines(file), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, colour, *_ = [*line.split(":"), ""]
+        require_unique([*names, name.strip()], file)
         try:
             names[name.strip()] = number_of(colour.split(","))
         except ValueError as error:
@@ -101,6 +104,7 @@ def _table(file: Path) -> dict[str, int]:
         if not row or number == 1:  # the headings
             continue
         try:
+            require_unique([*names, row[1].strip()], file)
             names[row[1].strip()] = int(row[0])
         except (IndexError, ValueError) as error:
             raise ValueError(f"{file}: line {number} is no number and name: {','.join(row)!r}.") from error
@@ -126,6 +130,8 @@ def choose(
         ValueError: for names or values that do not fit each other or the masks.
     """
     asked = None if class_names is None else [str(name) for name in class_names]
+    if asked is not None:
+        require_unique(asked, "class_names")
     if instances:
         names = asked or ["background", "cell"]
         if len(names) != 2:
@@ -133,6 +139,8 @@ def choose(
         return MaskClasses(names, [0, 1], frozenset(), instances=True)
     voids = {VOID} | ({_number(v) for v in np.atleast_1d(void)} if void is not None else set())
     numbers = sorted(set(occurring) - voids)
+    if values is None and void is None and not instances:
+        _refuse_soft_edges(occurring, source)
     black_and_white = set(occurring) <= {0, VOID} and VOID in occurring and void is None
     # VOC's and CamVid's layouts may hold other classes: the names count where the numbers fit them.
     if own in (VOC_CLASSES, CAMVID_CLASSES) and (
@@ -142,7 +150,7 @@ def choose(
     if isinstance(own, Mapping) and not set(numbers) <= set(own.values()) and max(numbers) < len(own):
         own = list(own)  # colours are named, but the masks hold their places
     if values is not None:
-        values = [_number(value) for value in values]
+        values = [_number(value) for value in np.atleast_1d(values)]
         names = asked or (list(own) if own and len(own) == len(values) else [shown(value) for value in values])
     elif own is not None:
         places = [0, VOID] if black_and_white and len(own) == 2 else range(len(own))
@@ -162,6 +170,18 @@ def choose(
             "Are they drawn with soft edges, or numbered objects (instances=True)? Or choose some by class_names."
         )
     return MaskClasses(list(names), list(values), frozenset(values) | frozenset(voids))
+
+
+def _refuse_soft_edges(occurring: Mapping[int, int], source: str) -> None:
+    """Black and white masks that were smoothed when they were resized: the numbers between are no classes."""
+    between = {number: count for number, count in occurring.items() if 0 < number < VOID}
+    soft = len(between) > 8 and max(between) > 200 and sum(between.values()) < occurring.get(VOID, 0)
+    if soft and 0 in occurring:
+        raise ValueError(
+            f"{source}: the masks are black and white, but for {len(between)} numbers between 0 and 255 on "
+            f"{sum(between.values()) / sum(occurring.values()):.1%} of their pixels: were they smoothed? Resize masks "
+            "to the nearest pixel, or leave those pixels out by values=[0,255]."
+        )
 
 
 def _number(value: int | str) -> int:

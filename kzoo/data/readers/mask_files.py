@@ -82,15 +82,6 @@ def _black_and_white(pixels: np.ndarray, name: str) -> np.ndarray:
     return np.where(grey > 127, 255, 0).astype(np.uint8)
 
 
-def pages(path: Path) -> int:
-    """How many images a file holds; 1 for one that cannot be opened, which others report."""
-    try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1)
-    except ERRORS:
-        return 1
-
-
 def count_numbers(numbers: np.ndarray) -> dict[int, int]:
     """{number: pixels} of a mask."""
     if numbers.dtype in (np.uint8, np.uint16):  # ten times as fast as sorting

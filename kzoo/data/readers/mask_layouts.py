@@ -170,7 +170,9 @@ def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    """The folder of one of these names, Images for images, too."""
+    there = {path.name.lower(): path for path in reversed(_folders_in(folder))}
+    return next((there[name.lower()] for name in names if name.lower() in there), None)
 
 
 def _folders_in(folder: Path) -> list[Path]:

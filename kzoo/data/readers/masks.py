@@ -13,9 +13,10 @@ from kzoo.data.annotations import Fault, MaskAnnotations, MaskSample
 from kzoo.data.readers import mask_classes
 from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.layout import relative, resolve_split
-from kzoo.data.readers.mask_files import ERRORS, count_numbers, pages, read_numbers, shown
+from kzoo.data.readers.mask_files import ERRORS, count_numbers, read_numbers, shown
 from kzoo.data.readers.mask_layouts import LAYOUTS, find
 from kzoo.data.readers.progress import map_in_threads
+from kzoo.images import pages
 from kzoo.messages import some_of
 
 LEFT_OUT = "image left out"

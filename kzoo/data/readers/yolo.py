@@ -17,6 +17,7 @@ from kzoo.data.annotations import Annotations, Fault
 from kzoo.data.readers.layout import VALIDATION, images_by_stem, inside, is_image, relative, resolve_split
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
+from kzoo.messages import require_unique
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "labels/classes.txt")
 SPLITS = ("train", *VALIDATION, "test")
@@ -194,6 +195,8 @@ def _settings(file: Path) -> dict:
 def _own_names(root: Path, settings: dict, file: Path | None) -> dict[int, str] | None:
     """{class id: name} in the order of the ids, None where none are given."""
     names = settings.get("names")
+    if isinstance(names, list | dict):
+        require_unique(map(str, names if isinstance(names, list) else names.values()), file)
     if isinstance(names, list):
         return {i: str(text) for i, text in enumerate(names)}
     if isinstance(names, dict):
@@ -203,6 +206,7 @@ def _own_names(root: Path, settings: dict, file: Path | None) -> dict[int, str] 
     for path in (root / name for name in NAME_FILES):
         if path.is_file():
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            require_unique(filter(None, lines), path)
             return {i: line for i, line in enumerate(lines) if line}
     return None
 
