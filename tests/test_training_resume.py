@@ -107,6 +107,13 @@ def test_more_epochs_continue_a_complete_run_and_nothing_else_may_change(tmp_pat
         train(resume=run, data=Batches, seed=4, quiet=True)
 
 
+def test_fewer_epochs_than_done_are_said(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        train(make(), Batches, callbacks=[StopBefore(1)], name="b", run_dir=tmp_path, **{**SETTINGS, "epochs": 3})
+    train(resume=tmp_path / "b", data=Batches, epochs=1)
+    assert "complete after epoch 1 (1 were asked for)" in capsys.readouterr().out
+
+
 def test_data_made_in_python_must_be_given_again(tmp_path):
     run = train(make(), Batches, run_dir=tmp_path, **{**SETTINGS, "epochs": 1})
     with pytest.raises(ValueError, match="give it again"):

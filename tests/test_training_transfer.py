@@ -50,6 +50,14 @@ def test_the_report_names_both_shapes(tmp_path):
     assert report.unused == []
 
 
+def test_the_report_stays_short(tmp_path):
+    network(3).save(tmp_path / "trained.keras")
+    text = str(load_matching_weights(network(5, width=8), tmp_path / "trained.keras"))
+    assert text.startswith(f"{tmp_path / 'trained.keras'}: 1 of 12 weights taken over; new from scratch: ")
+    assert text.endswith("), ....")
+    assert text.count("in the file") == 6
+
+
 def test_weights_that_are_only_in_the_file_are_listed(tmp_path):
     source = network(3)
     source.save(tmp_path / "trained.keras")

@@ -31,7 +31,7 @@ def load_data(
         options: of reading masks, as `void`; of a detector that takes them, `proposals`.
 
     Raises:
-        ValueError: if data and detector have no class in common, and what `kzoo.data.load` raises.
+        ValueError: what `kzoo.data.load` raises, also where data and detector have no class in common.
     """
     segments = hasattr(detector, "segment")
     with console.quiet_native():
@@ -65,25 +65,36 @@ def load_data(
     left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
     if left_out and detector.class_names:
         known = some_of(detector.class_names, 10)
-        if not any(len(sample.labels) for sample in dataset.annotations.samples):
-            raise ValueError(f"{data}: holds no class that the detector knows ({known}). Give the data of its classes.")
         console.warn(f"{left_out} boxes of {data} are left out: the detector knows only {known}")
     return dataset
 
 
-def evaluation_data(path: Path, detector: Any, data: str | None, split: str | None, limit: int | None = None) -> Any:
-    """Data to check an exported file on: the split given, else the test split, else what the run validated on."""
-    name, options = targets.data_of(path, data), targets.reading_options(path, data)
+def evaluation_data(
+    path: Path,
+    detector: Any,
+    data: str | None,
+    split: str | None,
+    limit: int | None = None,
+    data_option: list[str] | None = None,
+) -> Any:
+    """Data to score on: the split given, else what the run held out, else the test split, else the validation's."""
+    name, options = targets.data_of(path, data), targets.reading_options(path, data, data_option)
     if split is not None:
         return load_data(name, split, detector, limit, options=options)
     if (held_out := held_out_data(path, detector, data, limit, options)) is not None:
         return held_out
+    from kzoo.data.readers import SplitError
+
     first: ValueError | None = None
     for one in _CHECK_SPLITS:
         try:
-            return load_data(name, None, detector, limit, options=options, usual=one)
-        except ValueError as error:
+            dataset = load_data(name, None, detector, limit, options=options, usual=one)
+        except SplitError as error:
             first = first or error
+            continue
+        if first is not None:
+            console.warn(f"{name} has no split {_CHECK_SPLITS[0]!r}: {one!r} is taken")
+        return dataset
     if data is None and targets.is_run(path):
         _, held_out = annotations_of(path)
         if held_out is not None:
@@ -98,8 +109,7 @@ def held_out_data(
 
     No other part of those images speaks for the run. `data` is the one asked for, None for the run's own.
     """
-    own = targets.config(path)
-    if own.get("split", "train") is not None or data not in (None, own.get("data")):
+    if targets.config(path).get("split", "train") is not None or not targets.is_own_data(path, data):
         return None
     _, held_out = annotations_of(path, options)
     if held_out is None:

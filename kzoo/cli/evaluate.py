@@ -16,7 +16,7 @@ def evaluate(
         str | None, typer.Option(metavar="DATA", help="Data set's path or name; a run's own by default.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to score on. \\[test, or all where there are no splits]")
+        str | None, typer.Option(help="Split to score on. \\[test, else val; all where there are no splits]")
     ] = None,
     protocol: Annotated[str, typer.Option(metavar="coco|voc2007|voc2010", help="How mAP is defined.")] = "coco",
     cells: Annotated[
@@ -53,12 +53,9 @@ def evaluate(
     from kzoo.cli import after
     from kzoo.report import files
 
-    options = targets.reading_options(path, data, data_option)
-    dataset = after.held_out_data(path, detector, data, limit, options) if split is None else None
-    if dataset is None:
-        dataset = after.load_data(name, split, detector, limit, options=options)
+    dataset = after.evaluation_data(path, detector, data, split, limit, data_option)
     # A part of the images, or other data, does not speak for the run.
-    own = targets.is_run(path) and limit is None and name == targets.config(path).get("data")
+    own = targets.is_run(path) and limit is None and targets.is_own_data(path, name)
     folder = output or (path if own else None)
     evaluation = after.score(folder, detector, dataset, name, protocol, **({"cells": True} if cells else {}))
     after.print_scores(evaluation)

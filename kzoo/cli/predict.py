@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -10,6 +10,26 @@ from kzoo.cli import console, targets
 
 PREDICTIONS = "predictions.json"
 _CHUNK = 8  # images in memory at once
+
+
+class Source(NamedTuple):
+    """An image: a file, or a page of a stack of several."""
+
+    path: Path
+    page: int = 0
+    pages: int = 1
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem if self.pages == 1 else f"{self.path.stem}-page{self.page + 1}"
+
+    def __str__(self) -> str:
+        return str(self.path) if self.pages == 1 else f"{self.path}, page {self.page + 1}"
+
+    def entry(self, number: int, image: Any) -> dict[str, Any]:
+        """What predictions.json says of it first."""
+        page = {} if self.pages == 1 else {"page": self.page + 1}
+        return {"id": number, "file": str(self.path), **page, "width": image.shape[1], "height": image.shape[0]}
 
 
 def predict(
@@ -23,13 +43,14 @@ def predict(
 ) -> None:
     """Finds objects in images; writes pictures with boxes and predictions.json.
 
-    A segmenter labels every pixel: pictures are overlays, and <name>-mask.png holds the class of each pixel.
+    A segmenter labels every pixel: pictures are overlays, and <name>-mask.png holds the class of each pixel. Stacks of
+    several images in a TIFF are taken page by page.
 
     Boxes are x1, y1, x2, y2 in pixels of the upright image. Unreadable images are listed and passed over.
 
     Example: [bold]kzoo predict runs/ssd photos/ --output found --score 0.4[/]
     """
-    sources = list(_images(images, output))
+    sources = [source for path in _images(images, output) for source in _pages(path)]
     detector = targets.load(model)
     names = detector.class_names
     listed: list[dict[str, Any]] = []
@@ -52,14 +73,14 @@ def predict(
         for row, (source, image) in enumerate(read):
             keep = (found["labels"][row] >= 0) & (found["scores"][row] >= score)
             kept = {key: found[key][row][keep] for key in ("boxes", "labels", "scores")}
-            entry = {"id": len(listed) + 1, "file": str(source), "width": image.shape[1], "height": image.shape[0]}
+            entry = source.entry(len(listed) + 1, image)
             if pictures:
                 entry["picture"] = str(_draw(image, kept, names, places[source]))
             listed.append(entry)
             detections += [
                 {
                     "image_id": entry["id"],
-                    "file": str(source),
+                    "file": entry["file"],
                     "box": [round(float(v), 2) for v in box],
                     "label": int(label),
                     "name": _name(names, int(label)),
@@ -75,7 +96,7 @@ def predict(
 def _finish(
     model: str,
     output: Path,
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     listed: list[dict[str, Any]],
     unreadable: list[dict[str, str]],
     names: Sequence[str] | None,
@@ -125,15 +146,22 @@ def _images(given: Sequence[Path], output: Path) -> Iterator[Path]:
                 yield one
 
 
-def _places(sources: Sequence[Path], output: Path, masks: bool = False) -> dict[Path, Path]:
+def _pages(path: Path) -> list[Source]:
+    from kzoo.images import pages
+
+    count = pages(path) if path.suffix.lower() in (".tif", ".tiff") else 1
+    return [Source(path, page, count) for page in range(count)]
+
+
+def _places(sources: Sequence[Source], output: Path, masks: bool = False) -> dict[Source, Path]:
     """Where each picture goes: under the image's own name, numbered where that is taken, as is that of its mask.
 
     Files in the output's folder stay, but for those that an earlier call has written.
     """
-    taken = _others(output, sources)
+    taken = _others(output, [source.path for source in sources])
     places = {}
     for source in sources:
-        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+        suffix = ".png" if source.path.suffix.lower() == ".png" else ".jpg"
         stem, number = source.stem, 1
         while taken & (names := {f"{stem}{suffix}".lower(), *([mask_name(stem).lower()] if masks else ())}):
             number += 1
@@ -162,14 +190,14 @@ def _others(output: Path, sources: Sequence[Path]) -> set[str]:
     return {path.name.lower() for path in output.iterdir() if path.name not in written}
 
 
-def _read(sources: Sequence[Path], unreadable: list[dict[str, str]]) -> Iterator[tuple[Path, Any]]:
+def _read(sources: Sequence[Source], unreadable: list[dict[str, str]]) -> Iterator[tuple[Source, Any]]:
     from kzoo.images import read_image
 
     for source in sources:
         try:
-            yield source, read_image(source)
+            yield source, read_image(source.path, source.page)
         except ValueError as error:
-            unreadable.append({"file": str(source), "reason": console.one_line(str(error))})
+            unreadable.append({"file": str(source.path), "reason": console.one_line(str(error))})
 
 
 def _draw(image: Any, found: dict[str, Any], names: Sequence[str] | None, place: Path) -> Path:

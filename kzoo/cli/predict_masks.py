@@ -8,14 +8,16 @@ import numpy as np
 from PIL import Image
 
 from kzoo.cli import console
-from kzoo.cli.predict import mask_name
+from kzoo.cli.predict import Source, mask_name
+
+MIN_SIDE = 200  # of a picture in pixels
 
 
-def segment_images(segmenter: Any, read: Any, places: dict[Path, Path], pictures: bool) -> list[dict[str, Any]]:
+def segment_images(segmenter: Any, read: Any, places: dict[Source, Path], pictures: bool) -> list[dict[str, Any]]:
     """Labels images and writes `<name>-mask.png` for each, and with `pictures` an overlay under the image's own name.
 
     Args:
-        read: `(path, image)` pairs. places: where each picture goes.
+        read: `(source, image)` pairs. places: where each picture goes.
 
     Returns:
         One entry an image for predictions.json: "classes" has each class's pixels and share, the largest first.
@@ -28,7 +30,7 @@ def segment_images(segmenter: Any, read: Any, places: dict[Path, Path], pictures
         place = places[source]
         mask = place.with_name(mask_name(place.stem))
         _write_mask(labels, mask)
-        entry = {"id": len(entries) + 1, "file": str(source), "width": image.shape[1], "height": image.shape[0]}
+        entry = source.entry(len(entries) + 1, image)
         entry |= {"mask": str(mask), "mean_score": round(float(found["scores"].mean()), 5)}
         if pictures:
             entry["picture"] = str(_draw(image, labels, segmenter.class_names, place))
@@ -52,6 +54,9 @@ def _draw(image: np.ndarray, labels: np.ndarray, names: Sequence[str] | None, pl
     from kzoo import visualize
 
     picture = visualize.draw_mask(image, labels, names)
+    # As large as the names need, and pixels stay pixels.
+    times = max(1, -(-MIN_SIDE // min(picture.shape[:2])))
+    picture = picture.repeat(times, axis=0).repeat(times, axis=1)
     return visualize.save(visualize.with_legend(picture, names) if names else picture, place)
 
 

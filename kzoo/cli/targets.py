@@ -68,13 +68,22 @@ def data_of(path: Path, data: str | None) -> str:
     chosen = data or config(path).get("data")
     if not chosen:
         raise ValueError(f"{path}: does not say which data to use. Add --data DATA.")
+    if data is None and Path(chosen).is_absolute() and not Path(chosen).exists():
+        raise ValueError(f"{path}: was trained on {chosen}, which is not there any more. Add --data DATA.")
     return str(chosen)
+
+
+def is_own_data(path: Path, data: str | None) -> bool:
+    """Is it what the run was trained on? None is."""
+    from kzoo.data import named
+
+    own = config(path).get("data")
+    return data is None or (bool(own) and named.whole_path(data) == named.whole_path(own))
 
 
 def reading_options(path: Path, data: str | None, given: list[str] | None = None) -> dict[str, Any]:
     """How data are to be read: as the run did, on its own data, and as `--data-option` says."""
-    own = config(path)
-    options = own.get("data_options") or {} if data is None or data == own.get("data") else {}
+    options = config(path).get("data_options") or {} if is_own_data(path, data) else {}
     options = {key: value for key, value in options.items() if key in READING_OPTIONS}
     return options | data_options(given, READING_OPTIONS)
 

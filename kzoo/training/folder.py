@@ -179,12 +179,9 @@ def load_network(path: str | Path) -> keras.Model:
     Raises:
         ValueError: if the file is missing or damaged, naming it.
     """
-    import kzoo.models  # noqa: F401  registers what .keras files of kzoo are made of
+    from kzoo.models.base import read_keras_file
 
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable Keras file ({' '.join(str(error).split())[:200]}).") from error
+    return read_keras_file(path, compile=False)
 
 
 def read_state(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kzoo.training.schedule import build_optimizer
 from kzoo.training.transfer import load_matching_weights
 
 DEFAULT_IMAGE_SIZE = (300, 300)
+OWN_SETTINGS = ("backbone", "class_names", "class_weights", "image_size", "num_classes", "weights")
 
 
 def image_size_of(config: TrainConfig, model: Any) -> tuple[int, int]:
@@ -41,6 +42,16 @@ def create(
 
     if class_names is None:
         raise ValueError("The training data has no class_names: set dataset.class_names, or give the model itself.")
+    if not class_names:
+        raise ValueError(f"{config.data or 'The data'}: holds no object of any class. `kzoo check` says what is there.")
+    for key in config.model_options:
+        if key in OWN_SETTINGS:
+            raise ValueError(f"{key} is no option of the model here: it is a setting of its own, or the data's.")
+    if config.weights not in (None, "imagenet") and not Path(config.weights).exists():
+        raise ValueError(
+            f"weights={config.weights!r}: no such file or folder. Give imagenet, a run's folder, a .keras file, or a "
+            ".weights.h5 file of the backbone."
+        )
     # A whole trained detector, against the weights of a backbone, which `create` reads itself.
     whole = config.weights is not None and (config.weights.endswith(".keras") or Path(config.weights).is_dir())
     arguments = dict(config.model_options)
@@ -56,16 +67,19 @@ def create(
                 f"class_balance weighs the cross-entropy, and the loss is {arguments['loss']!r}: drop one."
             )
         arguments |= {"loss": "weighted_cross_entropy", "class_weights": list(class_weights)}
+    arguments["weights"] = None if whole else config.weights
     with precision_policy(config.precision):
-        network = kzoo.models.create(
-            config.model,
-            num_classes=len(class_names),
-            weights=None if whole else config.weights,
-            class_names=list(class_names),
-            **arguments,
-        )
+        try:
+            network = kzoo.models.create(config.model, len(class_names), class_names=list(class_names), **arguments)
+        except TypeError as error:
+            if not config.model_options:
+                raise
+            raise ValueError(f"The model's options {config.model_options} do not fit: {error}.") from error
     if whole:
-        say(str(load_matching_weights(network, config.weights)))
+        report = load_matching_weights(network, config.weights)
+        say(str(report))
+        if len(report.kept) > len(report.transferred):
+            say("Warning: most weights are new. Was the other run of this model and backbone?")
     return network
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 
-from kzoo.messages import missing_package
+from kzoo.data import named
+from kzoo.messages import missing_package, some_of
 from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import (
@@ -33,7 +34,7 @@ from kzoo.training.sources import Feed, Source, note_left_out, task_of
 from kzoo.training.watch import StopAtNaN, WarnNothingMatched, long_average, missing_classes
 
 # What may differ when a run goes on: nothing that its weights so far depend on. More epochs stretch the schedule.
-CHANGEABLE = ("early_stopping", "epochs", "tensorboard", "validate_every", "xla")
+CHANGEABLE = ("data", "early_stopping", "epochs", "tensorboard", "validate_every", "xla")
 
 
 def train(
@@ -128,7 +129,8 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
     config = _changed(run, settings, model, data)
     state = State(**read_state(run))
     if state.epoch >= config.epochs or (state.stopped == "no better score" and not _waits_longer(state, config)):
-        _say(console, f"{run} is complete after epoch {state.epoch} ({state.stopped}); more epochs continue it.")
+        why = state.stopped or f"{config.epochs} were asked for"
+        _say(console, f"{run} is complete after epoch {state.epoch} ({why}); more epochs continue it.")
         return run
     state.stopped = ""
     if data is None and not config.data:
@@ -138,6 +140,9 @@ def _resume(resume, model, data, validation, callbacks, console, settings) -> Ru
         network = load_network(run.last)
     data = None if isinstance(data, str | Path) else data
     feed = Feed(config, data, validation, task_of(config, network), start_epoch=state.epoch)
+    known, given = getattr(network, "class_names", None), feed.class_names
+    if known is not None and given is not None and list(known) != list(given):
+        raise ValueError(f"{run} has learned {some_of(known)}, and the data holds {some_of(given)}: it cannot go on.")
     source, *validation = feed.open(network, getattr(network, "image_size", None) or image_size_of(config, None))
     compile_for_training(network, config, source.steps)
     load_all(network, run)
@@ -218,7 +223,7 @@ def _configure(model: Any, data: Any, settings: dict[str, Any]) -> tuple[TrainCo
     elif model is not None:
         settings["model"] = model
     if isinstance(data, str | Path):
-        settings["data"], data = str(data), None
+        settings["data"], data = named.whole_path(data), None
     config = TrainConfig.from_dict(settings)
     if data is None and not config.data:
         raise ValueError("No data to train on: give a data set's name or path, or a data set, as `data`.")
@@ -231,7 +236,7 @@ def _changed(run: Run, settings: dict[str, Any], model: Any, data: Any) -> Train
     if isinstance(model, str):
         settings = {**settings, "model": model}
     if isinstance(data, str | Path):
-        settings = {**settings, "data": str(data)}
+        settings = {**settings, "data": named.whole_path(data)}
     new = TrainConfig.from_dict({**old, **settings}).to_dict()
     fixed = [key for key in new if new[key] != old[key] and key not in CHANGEABLE]
     if fixed:

@@ -179,7 +179,7 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
     many parts, as a folder a patient, whole parts are held out: images of one are too much alike.
     """
     from kzoo.data.batches import first
-    from kzoo.data.readers import MASK_OPTIONS, NoSplitsError, read
+    from kzoo.data.readers import MASK_OPTIONS, SplitError, read
 
     task = task or task_of(config)
     options = {key: value for key, value in config.data_options.items() if key in MASK_OPTIONS}
@@ -190,11 +190,10 @@ def read_named(config: TrainConfig, task: str | None = None) -> tuple[Any, Any]:
         kept, names = first(train, config.limit), train.class_names
         try:
             return kept, read(config.data, split=config.val_split, class_names=names, task=task, **options)
-        except ValueError as error:
-            kind = NoSplitsError if isinstance(error, NoSplitsError) else ValueError
-            raise kind(
-                f"{error} To validate without such a split, hold out a tenth of the training images by val_split=0.1; "
-                "val_split=None trains without validation."
+        except SplitError as error:
+            raise type(error)(
+                f"{error} To validate without such a split, hold out a tenth of the training images: val_split=0.1, or "
+                "--val-split 0.1; val_split=None, or --val-split none, trains without validation."
             ) from error
     learned, measured = _hold_out(train.samples, config.val_split, config.seed)
     return first(replace(train, samples=learned), config.limit), replace(train, samples=measured, split="held out")

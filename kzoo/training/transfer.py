@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.messages import some_of
 from kzoo.training.folder import Run, load_network
 
 
@@ -33,7 +34,8 @@ class TransferReport:
         total = len(self.transferred) + len(self.kept)
         text = f"{self.source}: {len(self.transferred)} of {total} weights taken over"
         if self.kept:
-            text += "; new from scratch: " + ", ".join(f"{path} ({reason})" for path, reason in self.kept.items())
+            new = [f"{path} ({reason})" for path, reason in self.kept.items()]
+            text += f"; new from scratch: {some_of(new, 6)}"
         return text + "."
 
 
