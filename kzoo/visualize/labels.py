@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo import boxes as box_ops
 from kzoo.visualize.figures import class_colour, figure, write
 
 _MAX_DEFAULT_BOXES_SHOWN = 400
@@ -22,8 +23,6 @@ def best_default_box_iou(sizes: np.ndarray, default_sizes: np.ndarray) -> np.nda
     Returns:
         (N,) in 0..1.
     """
-    from kzoo import boxes as box_ops  # brings Keras along, which drawing does without
-
     sizes = np.asarray(sizes, np.float32).reshape(-1, 2)
     default_sizes = np.unique(np.round(np.asarray(default_sizes, np.float32).reshape(-1, 2), 3), axis=0)
     if len(sizes) == 0 or len(default_sizes) == 0:
