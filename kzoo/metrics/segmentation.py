@@ -41,13 +41,7 @@ class MeanIoU:
         true, predicted = label_maps(targets, found)
         valid = np.ones(true.shape, bool) if self.ignore_label is None else true != self.ignore_label
         true, predicted = true[valid].astype(np.int64), predicted[valid].astype(np.int64)
-        for kind, labels in (("masks", true), ("predictions", predicted)):
-            if labels.size and (labels.min() < 0 or labels.max() >= self.num_classes):
-                wrong = labels.min() if labels.min() < 0 else labels.max()
-                raise ValueError(
-                    f"The {kind} hold the label {wrong}; with num_classes={self.num_classes} labels are "
-                    f"0..{self.num_classes - 1}, and {self.ignore_label} in the masks where nothing is known."
-                )
+        _require_labels(true, predicted, self.num_classes, self.ignore_label)
         counts = np.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
         self.confusion += counts.reshape(self.num_classes, self.num_classes)
 
@@ -109,8 +103,11 @@ class BoundaryF1:
 
     def update_state(self, targets, found) -> None:
         """Adds images; arguments as in `MeanIoU.update_state`."""
-        for true, predicted in zip(*label_maps(targets, found), strict=True):
-            scores = self._image(true, predicted)
+        true, predicted = label_maps(targets, found)
+        valid = np.ones(true.shape, bool) if self.ignore_label is None else true != self.ignore_label
+        _require_labels(true[valid], predicted[valid], self.num_classes, self.ignore_label)
+        for mask, labels in zip(true, predicted, strict=True):
+            scores = self._image(mask, labels)
             self._sum += np.nan_to_num(scores)
             self._count += ~np.isnan(scores)
 
@@ -149,6 +146,17 @@ def label_maps(targets: Mapping | np.ndarray, found: Mapping | np.ndarray) -> tu
             f"masks and labels must be (B, H, W) of one shape. Received: {true.shape} and {predicted.shape}."
         )
     return true, predicted
+
+
+def _require_labels(true: np.ndarray, predicted: np.ndarray, num_classes: int, ignore_label: int | None) -> None:
+    """Raises ValueError for a label outside 0..num_classes-1 on pixels that are known."""
+    for kind, labels in (("masks", true), ("predictions", predicted)):
+        if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(
+                f"The {kind} hold the label {wrong}; with num_classes={num_classes} labels are 0..{num_classes - 1}, "
+                f"and {ignore_label} in the masks where nothing is known."
+            )
 
 
 def _edges(labels: np.ndarray, void: np.ndarray) -> np.ndarray:

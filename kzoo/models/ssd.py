@@ -78,6 +78,9 @@ class SSD(Detector):
         image_size = checked_size(image_size, num_classes)
         paper = backbone == "vgg16"
         levels = levels or _count_levels(image_size, first_level, paper)
+        most = max(1, math.ceil(math.log2(max(image_size) / 2**first_level)) + 1)  # the last is one cell
+        if levels not in range(1, most + 1):
+            raise ValueError(f"levels must be 1 to {most} for images of {image_size} pixels. Received: {levels}.")
         fine_tuned = weights is not None and not paper
         frozen_stages, frozen_batch_norm = fine_tuning(fine_tuned, frozen_stages, frozen_batch_norm)
 

@@ -64,8 +64,9 @@ def test_no_images_and_void_only_give_nothing_to_measure():
     assert (result["mIoU"], result["pixel_accuracy"], result["mean_accuracy"]) == (-1, -1, -1)
 
 
-def test_faults_are_named():
-    metric = MeanIoU(2)
+@pytest.mark.parametrize("measure", [MeanIoU, BoundaryF1])
+def test_faults_are_named(measure):
+    metric = measure(2)
     with pytest.raises(ValueError, match="masks hold the label 7"):
         metric.update_state(np.full((1, 1, 1), 7), np.zeros((1, 1, 1), int))
     with pytest.raises(ValueError, match="predictions hold the label -1"):
@@ -73,7 +74,7 @@ def test_faults_are_named():
     with pytest.raises(ValueError, match="one shape"):
         metric.update_state(np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int))
     with pytest.raises(ValueError, match="class_names has 1"):
-        MeanIoU(2, class_names=["a"])
+        measure(2, class_names=["a"])
 
 
 def boundary_loop(true, predicted, label, radius, void=255):

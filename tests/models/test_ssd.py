@@ -83,6 +83,13 @@ def test_any_image_size_gives_as_many_outputs_as_default_boxes(size):
     assert np.isfinite(found["boxes"]).all()
 
 
+def test_more_levels_than_halvings_are_refused():
+    assert SSD(1, image_size=64, backbone="tiny", width=0.25, levels=4).output["boxes"].shape[1] > 0
+    for levels in (5, 99, -1, 1.5):
+        with pytest.raises(ValueError, match="levels must be 1 to 4"):
+            SSD(1, image_size=64, backbone="tiny", width=0.25, levels=levels)
+
+
 def test_each_of_several_devices_has_its_share_of_the_loss(small, monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute is TensorFlow's")
