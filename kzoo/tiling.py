@@ -76,7 +76,12 @@ def tile_starts(length: int, tile: int, stride: int = 1) -> list[int]:
 
 def centre(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The central (height, width) of maps (B, h, w, ...); works on NumPy arrays and on tensors."""
-    y, x = ((have - want) // 2 for have, want in zip(values.shape[1:3], size, strict=True))
+    sides = values.shape[1:3]
+    if None in sides:  # a graph that has seen several sizes
+        from keras import ops
+
+        sides = ops.shape(values)[1:3]
+    y, x = ((have - want) // 2 for have, want in zip(sides, size, strict=True))
     return values[:, y : y + size[0], x : x + size[1]]
 
 

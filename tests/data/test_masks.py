@@ -276,6 +276,7 @@ def test_a_name_twice_is_refused(folder):
     (folder / "classes.txt").write_text("ground\ncell\nvoid\nvoid\ncell\n")
     with pytest.raises(ValueError, match=r"classes.txt: the class 'cell' stands there twice \(2. and 3.\)"):
         read(folder)
+    (folder / "classes.txt").unlink()
     with pytest.raises(ValueError, match="class_names: the class 'a' stands there twice"):
         read(folder, class_names=["a", "b", "a"])
 
