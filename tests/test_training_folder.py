@@ -1,6 +1,7 @@
 """The run folder: numbered, never overwritten, each file whole; and what the terminal says meanwhile."""
 
 import csv
+import errno
 import io
 import json
 
@@ -56,9 +57,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     def fail():
         with replacing(path) as temporary:
             temporary.write_text("half")
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"disk full: '.*results.csv'"):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -45,7 +45,8 @@ def write_json(path: Path, content: Any) -> Path:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say which
+        if error.errno and not error.filename:  # a full disk does not say which file
+            error.filename = str(path)
         raise
     return path
 

@@ -109,7 +109,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power cut can leave the new name with no content
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say which
+        if error.errno and not error.filename:  # a full disk does not say which file
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
