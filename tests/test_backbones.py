@@ -89,6 +89,10 @@ def test_frozen_stages_and_batch_norm_stay_as_they_are():
     assert not {n for n in names if n.endswith("_bn")}
 
 
+def test_every_backbone_has_an_origin():
+    assert all(0 <= backbones.origin(name) < 32 for name in backbones.names())
+
+
 def test_a_backbone_of_ones_own_takes_no_weights():
     image = keras.Input((64, 64, 3))
     own = keras.Model(image, {"C3": keras.layers.Conv2D(4, 8, 8)(image)}, name="own")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from kzoo.cli import predict as predict_command
@@ -67,3 +68,11 @@ def test_folders_are_searched_once_and_without_the_output(tmp_path):
         (tmp_path / name).write_bytes(b"")
     given = [tmp_path / "in", tmp_path / "in" / "a.jpg"]
     assert [p.name for p in predict_command._images(given, tmp_path / "in" / "out")] == ["a.jpg", "b.PNG"]
+
+
+def test_an_output_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is where the pictures go to\. Give another folder as --output"):
+        list(predict_command._images([tmp_path], tmp_path))
+    with pytest.raises(ValueError, match=r"a.png: is a file, and --output wants a folder"):
+        predict_command.predict("run", [tmp_path], tmp_path / "a.png")

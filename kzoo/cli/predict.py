@@ -50,6 +50,8 @@ def predict(
 
     Example: [bold]kzoo predict runs/ssd photos/ --output found --score 0.4[/]
     """
+    if output.is_file():
+        raise ValueError(f"{output}: is a file, and --output wants a folder.")
     sources = [source for path in _images(images, output) for source in _pages(path)]
     detector = targets.load(model)
     names = detector.class_names
@@ -136,6 +138,8 @@ def _images(given: Sequence[Path], output: Path) -> Iterator[Path]:
                 for p in sorted(path.rglob("*"))
                 if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and own not in p.resolve().parents
             ]
+            if not inside and own in (path.resolve(), *path.resolve().parents):
+                raise ValueError(f"{path}: is where the pictures go to. Give another folder as --output.")
             if not inside:
                 raise ValueError(f"{path}: holds no image ({', '.join(IMAGE_SUFFIXES)}). Give another folder.")
         else:

@@ -53,10 +53,10 @@ def _write_mask(labels: np.ndarray, path: Path) -> None:
 def _draw(image: np.ndarray, labels: np.ndarray, names: Sequence[str] | None, place: Path) -> Path:
     from kzoo import visualize
 
-    picture = visualize.draw_mask(image, labels, names)
     # As large as the names need, and pixels stay pixels.
-    times = max(1, -(-MIN_SIDE // min(picture.shape[:2])))
-    picture = picture.repeat(times, axis=0).repeat(times, axis=1)
+    times = max(1, -(-MIN_SIDE // min(labels.shape)))
+    image, labels = (pixels.repeat(times, axis=0).repeat(times, axis=1) for pixels in (image, labels))
+    picture = visualize.draw_mask(image, labels, names)
     return visualize.save(visualize.with_legend(picture, names) if names else picture, place)
 
 
