@@ -6,7 +6,7 @@ A data set's name, or any folder of images and masks with splits to train on and
 windows around one region of a class, as large as 1.2 times the region, with all else void; it has no epochs unless
 --epochs gives it some. The second shows whole images under augmentation, as the paper's shows proposals. Narrow by
 default, from scratch: then the encoder learns before both stages, under the scores of an FCN-8s, and stays as it is in
-them. Through the decoder it learns little and unlearns much (docs/results.md); the paper starts it from VGG16's
+them. Through the decoder it learns little and unlearns much (docs/experiments.md); the paper starts it from VGG16's
 weights, and trains the whole:
 
     python recipes/deconvnet.py --data path/to/VOC2012 --background --width 1 --image-size 224 224 --weights imagenet \\

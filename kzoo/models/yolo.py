@@ -297,7 +297,7 @@ def _convolutional(pyramid: dict, grid: tuple[int, int], width: float, lite: boo
     if tuple(x.shape[1:3]) != grid:
         x = ops.image.resize(x, grid, interpolation="bilinear")
     for number in (1, 2):
-        # Separable ones are small enough to stay float32 in an int8 file (docs/results.md).
+        # Separable ones are small enough to stay float32 in an int8 file (docs/experiments.md).
         x = _norm_conv(x, filters, 1, lite, f"head_conv{number}" + ("_unquantized" if lite else ""))
     return x
 
@@ -316,6 +316,6 @@ def _output(hidden, grid: tuple[int, int], shape: tuple[int, ...], name: str):
     if len(hidden.shape) == 2:
         layer = layers.Dense(grid[0] * grid[1] * count, bias_initializer=bias, name=f"{name}_fc")
     else:
-        # An int8 file keeps these few weights in float32: eight bits for what they say cost mAP (docs/results.md).
+        # An int8 file keeps these few weights in float32: eight bits for what they say cost mAP (docs/experiments.md).
         layer = layers.Conv2D(count, 1, bias_initializer=bias, name=f"{name}_conv_unquantized")
     return layers.Reshape((*grid, *shape), dtype="float32", name=name)(layer(hidden))

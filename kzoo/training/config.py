@@ -21,7 +21,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # trained network want a gentler hand than random ones.
 _PEAK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-3}
 _PEAK_FINE_TUNING = {"adam": 5e-4, "adamw": 5e-4, "sgd": 1e-3}
-# A trained backbone that learns through fully connected layers forgets, while those know nothing (docs/results.md).
+# A trained backbone that learns through fully connected layers forgets, while those know nothing (docs/experiments.md).
 _PEAK_THROUGH_CONNECTED = {"adam": 1e-4, "adamw": 1e-4, "sgd": 1e-3}
 
 
