@@ -23,6 +23,11 @@ def some_of(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(names[:most] + ["..."] * (len(names) > most))
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """ "1 image", "2 images", "2 boxes" by `many`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def require_unique(names: Iterable[str], where: object) -> None:
     """Raises ValueError for a name that stands twice among the names of classes that `where` gives."""
     seen: dict[str, int] = {}

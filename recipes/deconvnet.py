@@ -22,11 +22,9 @@ import keras
 import numpy as np
 
 import kzoo
-from kzoo import images as kzoo_images
+from kzoo.images import VOID, resize
 from kzoo.tiling import nearest
 from kzoo.training import class_weights
-
-VOID = 255
 
 
 class CentredObjects(keras.utils.PyDataset):
@@ -51,7 +49,7 @@ class CentredObjects(keras.utils.PyDataset):
         image, mask = self.images[i], self.masks[i]
         labels = np.setdiff1d(mask, [VOID, *([0] if self.background else [])])
         if len(labels) == 0:
-            return kzoo_images.resize(image, self.size), nearest(mask[None], self.size)[0]
+            return resize(image, self.size), nearest(mask[None], self.size)[0]
         label = self.rng.choice(labels)
         window = []
         for axis, side in ((1, mask.shape[0]), (0, mask.shape[1])):
@@ -60,7 +58,7 @@ class CentredObjects(keras.utils.PyDataset):
             window.append(slice(max(0, int(middle - half)), min(side, int(np.ceil(middle + half)))))
         image, mask = image[tuple(window)], mask[tuple(window)]
         keep = (mask == label) | (self.background & (mask == 0))
-        image = kzoo_images.resize(image, self.size)
+        image = resize(image, self.size)
         mask = nearest(np.where(keep, mask, VOID)[None], self.size)[0]
         return (image[:, ::-1], mask[:, ::-1]) if self.rng.random() < 0.5 else (image, mask)
 
@@ -85,7 +83,7 @@ def main(arguments: list[str] | None = None) -> dict:
         default="float32",
         help="or mixed_bfloat16: half the time with AMX, two thirds with AVX-512's bfloat16",
     )
-    parser.add_argument("--output", default="deconvnet")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="deconvnet")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(options.precision)

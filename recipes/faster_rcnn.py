@@ -47,7 +47,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--augment", help="light; no_up for images without an up, as of cells; flip with --paper")
     parser.add_argument("--protocol", default="coco", help="coco, voc2007 or voc2010")
     parser.add_argument("--limit", type=int, help="use so many images of each split only")
-    parser.add_argument("--output", default="faster_rcnn")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="faster_rcnn")
     options = parser.parse_args(arguments)
     for key, value in (PAPER if options.paper else SMALL).items():
         if getattr(options, key) is None:

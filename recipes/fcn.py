@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
     parser.add_argument("--paper", action="store_true", help="the paper's optimizer, batch and steps")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="fcn")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="fcn")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

@@ -37,9 +37,8 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--augment", default="light", help="light; no_up for images without an up, as of cells")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="focal_comparison")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="focal_comparison")
     options = parser.parse_args(arguments)
-    Path(options.output).parent.mkdir(parents=True, exist_ok=True)
 
     rows, results = [], {}
     for loss in options.losses:

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--augment", default="jitter,photometric", help="no flips: a mirrored digit is none")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="localizer")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="localizer")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

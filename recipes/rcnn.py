@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="sgd is the paper's")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
     parser.add_argument("--features", default=None, help="folder for the features of all regions; else a temporary one")
-    parser.add_argument("--output", default="rcnn")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="rcnn")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

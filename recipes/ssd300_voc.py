@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--steps", type=int, default=120_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="ssd300_voc")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="ssd300_voc")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--learning-rate", type=float, default=None, help="3e-4 with weights, else 1e-3")
     parser.add_argument("--augment", default="light", help="light; no_up for images without an up, as of cells")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="ssd_mobilenet")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="ssd_mobilenet")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

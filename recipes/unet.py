@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> dict:
         default="float32",
         help="or mixed_bfloat16: half the time with AMX, two thirds with AVX-512's bfloat16",
     )
-    parser.add_argument("--output", default="unet")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="unet")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(options.precision)

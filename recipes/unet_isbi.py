@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument(
         "--score", nargs="+", default=[], metavar="FILE", help="train nothing: the mean of these networks is measured"
     )
-    parser.add_argument("--output", default="unet_isbi")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="unet_isbi")
     options = parser.parse_args(arguments)
     if options.start and Path(options.start).resolve() == Path(f"{options.output}.keras").resolve():
         parser.error(f"--start {options.start} would be overwritten by what it becomes. Give another --output.")

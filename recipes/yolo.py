@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     parser.add_argument("--augment", default=None, help="light; yolo with --paper; no_up for images without an up")
     parser.add_argument("--limit", type=int, default=None, help="use so many images of each split only")
-    parser.add_argument("--output", default="yolo")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="yolo")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

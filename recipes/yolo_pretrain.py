@@ -33,11 +33,10 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--output", default="yolo_pretrain")
+    parser.add_argument("--output", type=kzoo.training.output_name, default="yolo_pretrain")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     weights = Path(f"{options.output}.weights.h5")
-    weights.parent.mkdir(parents=True, exist_ok=True)
 
     size = options.image_size
     train = images_of(options.folder, size, options.batch_size, shuffle=True)

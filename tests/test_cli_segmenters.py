@@ -10,8 +10,7 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-from kzoo import cli
-from kzoo.report import files
+from kzoo import cli, run_files
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +31,13 @@ def trained(tmp_path_factory, data):
 
 def test_a_training_leaves_the_whole_run_folder(trained):
     written = {path.name for path in trained.iterdir()}
-    assert set(files.PICTURES.values()) - {"precision_recall.png", "f1.png"} <= written
-    evaluation = json.loads((trained / files.EVALUATION).read_text())
+    assert set(run_files.PICTURES.values()) - {"precision_recall.png", "f1.png"} <= written
+    evaluation = json.loads((trained / run_files.EVALUATION).read_text())
     assert [row["class"] for row in evaluation["per_class"]] == ["ground", "bright", "dark"]
     assert sum(row["pixels"] for row in evaluation["per_class"]) == 3 * 46 * 64  # in pixels of the original images
     assert all("boundary F1" in row for row in evaluation["per_class"])
     assert 0 <= evaluation["scores"]["mean_boundary_f1"] <= 1
-    text = (trained / files.REPORT).read_text(encoding="utf-8")
+    text = (trained / run_files.REPORT).read_text(encoding="utf-8")
     assert "mIoU (val)" in text
     assert "void hatched" in text
 

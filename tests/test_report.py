@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kzoo import report
+from kzoo import report, run_files
 from kzoo.report import boxes, document, files, page
 
 
@@ -39,22 +39,28 @@ def folder(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
     from kzoo.visualize import save
 
-    for name in files.PICTURES.values():
+    for name in run_files.PICTURES.values():
         save(picture, tmp_path / name)
     (tmp_path / "config.yaml").write_text("model: ssd\ndata: <bccd>\nepochs: 3\n", encoding="utf-8")
     rows = "epoch,loss,val_mAP,val_AP/cat,seconds\n1,2.5,0.125,0.1,30\n2,1.5,0.25,0.2,31\n"
     (tmp_path / "results.csv").write_text(rows, encoding="utf-8")
     (tmp_path / "left_out.csv").write_text("file,kind\na<b>.xml,zero area\n", encoding="utf-8")
     contents = {
-        files.EVALUATION: {
+        run_files.EVALUATION: {
             "split": "test",
             "protocol": "coco",
             "images": 7,
             "scores": {"mAP": 0.51234, "mAP@0.50": 0.75, "mAP_large": -1.0},
             "per_class": [{"class": "<script>alert(1)</script>", "objects": 3, "AP": 0.5}],
         },
-        files.SUMMARY: {"model": "ssd", "parameters": 2_500_000, "gflops": 1.25, "class_names": ["a"], "bytes": 1e7},
-        files.EXPORTS: [
+        run_files.SUMMARY: {
+            "model": "ssd",
+            "parameters": 2_500_000,
+            "gflops": 1.25,
+            "class_names": ["a"],
+            "bytes": 1e7,
+        },
+        run_files.EXPORTS: [
             {
                 "file": "m.tflite",
                 "format": "LiteRT",
@@ -63,7 +69,7 @@ def folder(tmp_path):
                 "verification": {"mAP_keras": 0.5, "mAP_exported": 0.49},
             }
         ],
-        files.ENVIRONMENT: {"keras": "3.15"},
+        run_files.ENVIRONMENT: {"keras": "3.15"},
     }
     for name, content in contents.items():
         files.write_json(tmp_path / name, content)
@@ -74,7 +80,7 @@ def test_the_report_shows_every_part_of_the_run(folder):
     path = report.write(folder)
     assert path == folder / "report.html"
     seen = Document(path.read_text(encoding="utf-8"))
-    assert seen.tags.count("img") == len(files.PICTURES)
+    assert seen.tags.count("img") == len(run_files.PICTURES)
     for text in (
         "0.5123",  # mAP, four digits
         "2 of 3",  # epochs
@@ -111,7 +117,7 @@ def test_an_empty_folder_gives_a_report_without_sections(tmp_path):
 
 
 def test_damaged_files_are_left_out(folder):
-    for name in (files.EVALUATION, files.EXPORTS, files.SUMMARY, files.ENVIRONMENT):
+    for name in (run_files.EVALUATION, run_files.EXPORTS, run_files.SUMMARY, run_files.ENVIRONMENT):
         (folder / name).write_text("{", encoding="utf-8")
     (folder / "config.yaml").write_text("a: [", encoding="utf-8")
     seen = Document(report.write(folder).read_text(encoding="utf-8"))
@@ -217,7 +223,7 @@ def test_a_detector_is_measured_and_its_pictures_drawn(tmp_path, dataset):
     boxes.draw_data(tmp_path, dataset.annotations)
     boxes.draw_batch(tmp_path, dataset)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == set(files.PICTURES.values()) - {files.PICTURES["curves"]}
+    assert written == set(run_files.PICTURES.values()) - {run_files.PICTURES["curves"]}
 
 
 def test_a_detector_of_one_box_an_image_is_measured_as_a_localizer(dataset):
@@ -235,7 +241,7 @@ def test_a_detector_of_one_box_an_image_is_measured_as_a_localizer(dataset):
 
 
 def test_no_picture_of_worst_images_stays_from_a_worse_measurement(tmp_path, dataset):
-    old = tmp_path / files.PICTURES["worst"]
+    old = tmp_path / run_files.PICTURES["worst"]
     old.write_bytes(b"")
     perfect = type(dataset)([(dataset[0][0][:1], {k: v[:1] for k, v in dataset[0][1].items()})])
     metric, evaluation = boxes.measure(Detector(), perfect)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kzoo import run_files
 from kzoo.cli import console, targets
-from kzoo.messages import some_of
+from kzoo.messages import counted, some_of
 
 _CHECK_SPLITS = ("test", "val", "validation")
 
@@ -65,7 +66,7 @@ def load_data(
     left_out = sum(fault.kind == "unknown class" for fault in dataset.annotations.faults)
     if left_out and detector.class_names:
         known = some_of(detector.class_names, 10)
-        console.warn(f"{left_out} boxes of {data} are left out: the detector knows only {known}")
+        console.warn(f"left out of {data}: {counted(left_out, 'box', 'boxes')}; the detector knows only {known}")
     return dataset
 
 
@@ -161,11 +162,10 @@ def training(run: Any, show: bool = True) -> dict[str, Any] | None:
     train, validation = annotations_of(folder) if config.data else (None, None)
     with console.quiet_native():
         from kzoo import report, visualize
-        from kzoo.report import files
         from kzoo.training.sources import batch_options, proposal_options
 
         report.summarize(folder, model, config.model)
-        visualize.training_curves(folder / files.RESULTS, folder / files.PICTURES["curves"])
+        visualize.training_curves(folder / run_files.RESULTS, folder / run_files.PICTURES["curves"])
         if train is not None:
             report.of(model).draw_data(folder, train, model)
             shown = batches(
@@ -205,7 +205,7 @@ def score(
     evaluation = {"data": data, **evaluation}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / files.EVALUATION, evaluation)
+        files.write_json(folder / run_files.EVALUATION, evaluation)
         with console.quiet_native():
             report.of(detector).draw_measurement(folder, metric, evaluation)
             report.of(detector).draw_images(folder, metric, evaluation, dataset.annotations)
@@ -248,9 +248,9 @@ def note_export(folder: Path, entry: dict[str, Any]) -> None:
     """Adds a file to the run's exports.json, in place of an older one of the same path, and renews the report."""
     from kzoo.report import files
 
-    older = files.read_json(folder / files.EXPORTS) or []
+    older = files.read_json(folder / run_files.EXPORTS) or []
     entries = [one for one in older if one.get("file") != entry["file"] and Path(one.get("file", "")).exists()]
-    files.write_json(folder / files.EXPORTS, [*entries, entry])
+    files.write_json(folder / run_files.EXPORTS, [*entries, entry])
     write_report(folder)
 
 
@@ -263,7 +263,7 @@ def write_report(folder: Path) -> Path:
 def print_scores(evaluation: dict[str, Any]) -> None:
     """The table of an evaluation: all measures, then each class."""
     where = ", ".join(str(evaluation[key]) for key in ("data", "split", "protocol") if evaluation.get(key))
-    console.say(f"{evaluation['images']} images ({where})\n")
+    console.say(f"{counted(evaluation['images'], 'image')} ({where})\n")
     console.table(("measure", "value"), [(name, _known(value)) for name, value in evaluation["scores"].items()])
     rows = evaluation["per_class"]
     if rows:

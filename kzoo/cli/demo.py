@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kzoo import run_files
 from kzoo.cli import console
 
 # Tuned on two cores: see docs/results.md.
@@ -84,7 +85,7 @@ def demo(
     scores = [evaluation["scores"], *({n: e["verification"][f"{n}_exported"] for n in SHOWN} for e in entries)]
     rows = [{**row, **{name: score[name] for name in SHOWN}} for row, score in zip(rows, scores, strict=True)]
     console.say(format_benchmark(rows))
-    files.write_json(run.folder / files.BENCHMARK, rows)
+    files.write_json(run.folder / run_files.BENCHMARK, rows)
     report = after.write_report(run.folder)
     console.say(
         f"\ntrained in {document.duration(trained)}, all in {document.duration(time.perf_counter() - start)}\n"

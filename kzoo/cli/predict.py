@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from kzoo.cli import console, targets
+from kzoo.messages import counted
 
 PREDICTIONS = "predictions.json"
 _CHUNK = 8  # images in memory at once
@@ -109,7 +110,7 @@ def _finish(
     from kzoo.report import files
 
     if not listed:
-        raise ValueError(f"None of the {len(sources)} images could be read. First: {unreadable[0]['reason']}")
+        raise ValueError(f"Nothing could be read of {counted(len(sources), 'image')}. First: {unreadable[0]['reason']}")
     categories = [{"id": i, "name": name} for i, name in enumerate(names or [])]
     content = {"model": str(model), **about, "categories": categories, "images": listed}
     if detections is not None:
@@ -117,9 +118,10 @@ def _finish(
     path = files.write_json(output / PREDICTIONS, {**content, "unreadable": unreadable})
     for one in unreadable:
         console.warn(f"passed over {one['reason']}")
-    objects = "" if detections is None else f"{len(detections)} objects, "
+    objects = "" if detections is None else f"{counted(len(detections), 'object')}, "
     console.say(
-        f"{objects}{len(listed)} images: {path}" + (f", pictures in {output}" if "picture" in listed[0] else "")
+        f"{objects}{counted(len(listed), 'image')}: {path}"
+        + (f", pictures in {output}" if "picture" in listed[0] else "")
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kzoo.cli import console
+from kzoo.messages import counted
 
 IOUS = (0.5, 0.7, 0.9)
 
@@ -50,7 +51,7 @@ def proposals(
         console.say(f"kept in {cache_folder()}")
     result = _recall(annotations, found, most)
     console.say(
-        f"{result['images']} images, {result['objects']} objects, "
+        f"{counted(result['images'], 'image')}, {counted(result['objects'], 'object')}, "
         f"{result['proposals_per_image']:.0f} proposals an image ({source})\n"
     )
     columns = [result["iou_thresholds"].index(iou) for iou in IOUS]

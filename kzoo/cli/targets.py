@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kzoo import messages
+from kzoo import messages, run_files
 from kzoo.cli import console
 
 RUNS = Path("runs")
@@ -36,15 +36,15 @@ def find(target: str | Path) -> Path:
 
 
 def is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
+    return (path / run_files.CONFIG).is_file()
 
 
 def load(target: str | Path) -> Any:
     """Returns the detector of a run or file (see `kzoo.export.load`)."""
     path = find(target)
-    if is_run(path) and not (path / "best.keras").is_file():
+    if is_run(path) and not (path / run_files.BEST).is_file():
         raise ValueError(
-            f"{path}: the run has no best.keras yet: its first epoch is not finished. Train on with --resume."
+            f"{path}: the run has no {run_files.BEST} yet: its first epoch is not finished. Train on with --resume."
         )
     with console.quiet_native():
         from kzoo.export import load as load_detector
@@ -56,7 +56,7 @@ def config(path: Path) -> dict[str, Any]:
     """The settings of a run folder; empty for anything else."""
     from kzoo.report import files
 
-    return files.read_config(path / files.CONFIG) if path.is_dir() else {}
+    return files.read_config(path / run_files.CONFIG) if path.is_dir() else {}
 
 
 def data_of(path: Path, data: str | None) -> str:

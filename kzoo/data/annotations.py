@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.images import VOID
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -59,9 +61,6 @@ class Annotations:
         """(C,) int64: how many boxes each class has."""
         labels = np.concatenate([np.empty(0, np.int64), *(sample.labels for sample in self.samples)]).astype(np.int64)
         return np.bincount(labels, minlength=self.num_classes)
-
-
-VOID = 255  # the label of a pixel that shows nothing known
 
 
 @dataclass

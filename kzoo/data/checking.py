@@ -1,8 +1,7 @@
 """The check before a training: reads a data set as training will, decodes every image, and reports every fault."""
 
 import hashlib
-import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 
 from kzoo.data.annotations import Annotations, Fault, MaskAnnotations, Sample
 from kzoo.data.checking_masks import MaskReport, check_masks
-from kzoo.data.checking_report import Faults, same_images, table, usual_order
+from kzoo.data.checking_report import Faults, decoded, table, usual_order
 from kzoo.data.readers import read
 from kzoo.data.readers.headers import fingerprint
-from kzoo.data.readers.layout import relative
-from kzoo.data.readers.progress import map_in_threads
+from kzoo.messages import counted
 
 
 @dataclass
@@ -48,9 +46,11 @@ class Report(Faults):
         Args:
             examples: how many faults of each kind to show; -1 for all.
         """
-        left_out = f"Left out: {self.images_left_out} images and {self.boxes_left_out} boxes of other images."
+        left_out = f"{counted(self.images_left_out, 'image')} and {counted(self.boxes_left_out, 'box', 'boxes')}"
+        boxes, classes = counted(self.boxes, "box", "boxes"), counted(len(self.class_names), "class", "classes")
         lines = [
-            f"{self.source}: {self.images} images, {self.boxes} boxes of {len(self.class_names)} classes. {left_out}"
+            f"{self.source}: {counted(self.images, 'image')}, {boxes} of {classes}. "
+            f"Left out: {left_out} of other images."
         ]
         if self.images_per_split:
             rows = [(name, str(n), str(self.boxes_per_split[name])) for name, n in self.images_per_split.items()]
@@ -87,17 +87,8 @@ def check(
     annotations = read(source, split, class_names, data_dir, task, **mask_options)
     if isinstance(annotations, MaskAnnotations):
         return check_masks(annotations, source)
-    found = map_in_threads(_fingerprint, annotations.samples, "decoding images")
-    faults = list(annotations.faults)
-    sound, groups = [], defaultdict(list)
-    for sample, (digest, error) in zip(annotations.samples, found, strict=True):
-        if error:
-            faults.append(Fault(_file(sample, source), "corrupt image", f"{sample.name}: {error}", "image left out"))
-        else:
-            sound.append(sample)
-            groups[digest].append(sample)
-    faults += [fault for group in groups.values() for fault in same_images(group, lambda sample: _file(sample, source))]
-    return _report(str(source), annotations, sound, faults)
+    sound, faults = decoded(annotations.samples, source, _fingerprint)
+    return _report(str(source), annotations, sound, [*annotations.faults, *faults])
 
 
 def _fingerprint(sample: Sample) -> tuple[str, str | None]:
@@ -105,10 +96,6 @@ def _fingerprint(sample: Sample) -> tuple[str, str | None]:
     if sample.image is None and sample.pixels.ndim == 3:
         return hashlib.sha256(sample.pixels.tobytes()).hexdigest(), None
     return fingerprint(sample.image if sample.image is not None else sample.pixels.tobytes())
-
-
-def _file(sample: Sample, source: str | Path) -> str:
-    return sample.name if sample.image is None else relative(sample.image, Path(os.path.abspath(source)))
 
 
 def _report(source: str, annotations: Annotations, samples: list[Sample], faults: list[Fault]) -> Report:

@@ -1,17 +1,16 @@
 """The check of a segmentation data set: the faults of reading it, images that do not decode, and duplicates."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from kzoo.data.annotations import Fault, MaskAnnotations, MaskSample
-from kzoo.data.checking_report import Faults, same_images, table, usual_order
+from kzoo.data.checking_report import Faults, decoded, table, usual_order
 from kzoo.data.readers.headers import fingerprint
-from kzoo.data.readers.layout import relative
 from kzoo.data.readers.mask_files import shown
-from kzoo.data.readers.progress import map_in_threads
+from kzoo.messages import counted
 
 
 @dataclass
@@ -43,8 +42,8 @@ class MaskReport(Faults):
         """The report as text; `examples` of each kind of fault, -1 for all."""
         total = max(sum(self.pixels_per_class.values()) + self.void_pixels, 1)
         lines = [
-            f"{self.source}: {self.images} images with masks of {len(self.class_names)} classes. "
-            f"Left out: {self.images_left_out} images."
+            f"{self.source}: {counted(self.images, 'image')} with masks of {len(self.class_names)} classes. "
+            f"Left out: {counted(self.images_left_out, 'image')}."
         ]
         if self.images_per_split:
             rows = [(name, str(n)) for name, n in self.images_per_split.items()]
@@ -68,17 +67,7 @@ def check_masks(annotations: MaskAnnotations, source: str | Path) -> MaskReport:
         digest, error = fingerprint(sample.pixels if sample.image is None else sample.image)
         return f"{digest} {sample.page}", error  # the pages of one stack are different images
 
-    faults, sound, groups = list(annotations.faults), [], defaultdict(list)
-    for sample, (digest, error) in zip(
-        annotations.samples, map_in_threads(look, annotations.samples, "decoding images"), strict=True
-    ):
-        if error:
-            faults.append(Fault(_file(sample, source), "corrupt image", f"{sample.name}: {error}", "image left out"))
-        else:
-            sound.append(sample)
-            groups[digest].append(sample)
-    for group in groups.values():
-        faults += same_images(group, lambda sample: _file(sample, source))
+    sound, faults = decoded(annotations.samples, source, look)
     counts = np.stack([np.zeros(annotations.num_classes, np.int64), *(sample.counts for sample in sound)])
     pixels = sum(sample.size[0] * sample.size[1] for sample in sound)
     splits = Counter(split for sample in sound for split in sample.splits)
@@ -93,9 +82,5 @@ def check_masks(annotations: MaskAnnotations, source: str | Path) -> MaskReport:
         images_per_class=dict(zip(names, (counts > 0).sum(axis=0).tolist(), strict=True)),
         void_pixels=int(pixels - counts.sum()),
         images_per_split={split: splits[split] for split in sorted(splits, key=usual_order)},
-        faults=faults,
+        faults=[*annotations.faults, *faults],
     )
-
-
-def _file(sample: MaskSample, source: str | Path) -> str:
-    return sample.name if sample.image is None else relative(sample.image, Path(source).expanduser().resolve())

@@ -1,12 +1,15 @@
 """What the reports on boxes and on masks share: faults counted and shown, images that are there twice, tables."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from kzoo.data.annotations import Fault
-from kzoo.data.readers.layout import UNDIVIDED
+from kzoo.data.readers.layout import UNDIVIDED, relative
+from kzoo.data.readers.progress import map_in_threads
 
 UNIONS = {"trainval", *UNDIVIDED}  # splits that hold others on purpose
 
@@ -54,6 +57,36 @@ class Faults:
 
     def __str__(self) -> str:
         return self.summary()
+
+
+def decoded(
+    samples: Sequence[Any], source: str | Path, fingerprint: Callable[[Any], tuple[str, str | None]]
+) -> tuple[list[Any], list[Fault]]:
+    """The samples whose image can be decoded, and the faults of those that cannot be or show the same one.
+
+    Args:
+        fingerprint: sample -> what tells its image from others, and why it cannot be decoded, or None.
+    """
+    faults, sound, groups = [], [], defaultdict(list)
+    found = map_in_threads(fingerprint, samples, "decoding images")
+    for sample, (digest, error) in zip(samples, found, strict=True):
+        if error:
+            detail = f"{sample.name}: {error}"
+            faults.append(Fault(_file(sample, source), "corrupt image", detail, "image left out"))
+        else:
+            sound.append(sample)
+            groups[digest].append(sample)
+    for group in groups.values():
+        faults += same_images(group, lambda sample: _file(sample, source))
+    return sound, faults
+
+
+def _file(sample: Any, source: str | Path) -> str:
+    if sample.image is None:
+        return sample.name
+    folder = Path(source).expanduser()
+    inside = sample.image.is_relative_to(os.path.abspath(folder))
+    return relative(sample.image, Path(os.path.abspath(folder)) if inside else folder.resolve())
 
 
 def same_images(group: Sequence[Any], file_of: Callable[[Any], str]) -> list[Fault]:

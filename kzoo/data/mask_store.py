@@ -5,11 +5,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from kzoo.data.annotations import VOID, MaskAnnotations, MaskSample
+from kzoo.data.annotations import MaskAnnotations, MaskSample
 from kzoo.data.memory import Memory, shrink
 from kzoo.data.readers.masks import numbers_of
 from kzoo.data.weight_maps import boundary_weights
-from kzoo.images import read_image
+from kzoo.images import VOID, read_image
 from kzoo.morphology import connected_components
 
 NEAREST = Image.Resampling.NEAREST

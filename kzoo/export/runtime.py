@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import images as kzoo_images
-from kzoo import tiling
+from kzoo import run_files, tiling
 from kzoo.export.formats import BATCH, DETECTIONS, KerasFile, LiteRTFile, SavedModelFolder
 
 
@@ -45,11 +45,13 @@ def load(path: str | Path, threads: int | None = None) -> "FileDetector | FileSe
 
 
 def _open(path: Path, threads: int | None):
-    if path.is_dir() and (path / "best.keras").is_file():
-        path = path / "best.keras"
+    if path.is_dir() and (path / run_files.BEST).is_file():
+        path = path / run_files.BEST
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
-            raise ValueError(f"{path}: holds neither a SavedModel nor best.keras. Give a run, a SavedModel or a file.")
+            raise ValueError(
+                f"{path}: holds neither a SavedModel nor {run_files.BEST}. Give a run, a SavedModel or a file."
+            )
         return SavedModelFolder(path)
     if not path.is_file():
         raise ValueError(

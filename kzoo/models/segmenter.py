@@ -7,12 +7,12 @@ import numpy as np
 from keras import layers, ops
 
 from kzoo import losses, tiling
+from kzoo.images import VOID
 from kzoo.messages import unknown_name
 from kzoo.models.base import Network
 from kzoo.types import Tensor
 
 LOSSES = ("cross_entropy", "dice", "focal", "weighted_cross_entropy")
-VOID = 255
 
 
 class Segmenter(Network):

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import metrics, visualize
-from kzoo.report import files
+from kzoo import metrics, run_files, visualize
 
 _RECALLS = np.linspace(0, 1, 201)
 _THRESHOLDS = np.linspace(0, 1, 201)
@@ -111,12 +110,14 @@ def draw_measurement(folder: str | Path, metric: metrics.MeanAveragePrecision, e
     )
     f1 = np.stack([curve.f1_at(_THRESHOLDS) for curve in curves.values()] or [np.full(_THRESHOLDS.shape, np.nan)])
     values = [ap[name] if ap[name] >= 0 else np.nan for name in names]
-    visualize.precision_recall(_RECALLS, precision, folder / files.PICTURES["precision_recall"], names, values or None)
-    visualize.f1_curves(_THRESHOLDS, f1, folder / files.PICTURES["f1"], names)
+    visualize.precision_recall(
+        _RECALLS, precision, folder / run_files.PICTURES["precision_recall"], names, values or None
+    )
+    visualize.f1_curves(_THRESHOLDS, f1, folder / run_files.PICTURES["f1"], names)
     if metric.class_names:
         matrix = metrics.ConfusionMatrix(len(metric.class_names), score=evaluation["score_threshold"])
         matrix.update_from(metric.records)
-        visualize.confusion_matrix(matrix.result(), folder / files.PICTURES["confusion"], metric.class_names)
+        visualize.confusion_matrix(matrix.result(), folder / run_files.PICTURES["confusion"], metric.class_names)
 
 
 def draw_images(
@@ -134,14 +135,16 @@ def draw_images(
     count = metric.records.num_images
     # Spread over the split: the first images of a folder are often of one kind.
     chosen = np.unique(np.linspace(0, count - 1, min(_COMPARED, count)).round().astype(int))
-    visualize.save(_compare(metric, annotations, list(chosen), None, threshold), folder / files.PICTURES["comparison"])
+    visualize.save(
+        _compare(metric, annotations, list(chosen), None, threshold), folder / run_files.PICTURES["comparison"]
+    )
     worst = metrics.worst_images(metric, k=_WORST, score=threshold)
     if worst:
         notes = [f"{one.misses} missed, {one.false_positives} false" for one in worst]
         picture = _compare(metric, annotations, [one.index for one in worst], notes, threshold)
-        visualize.save(picture, folder / files.PICTURES["worst"])
+        visualize.save(picture, folder / run_files.PICTURES["worst"])
     else:  # an older picture would show errors that are none any more
-        (folder / files.PICTURES["worst"]).unlink(missing_ok=True)
+        (folder / run_files.PICTURES["worst"]).unlink(missing_ok=True)
 
 
 def _compare(metric, annotations, indices: list[int], notes: list[str] | None, threshold: float) -> np.ndarray:
@@ -177,7 +180,7 @@ def draw_data(folder: str | Path, annotations: Any, model: Any = None) -> None:
         [sample.labels for sample in samples],
         [sample.size for sample in samples],
         annotations.class_names,
-        Path(folder) / files.PICTURES["labels"],
+        Path(folder) / run_files.PICTURES["labels"],
         network_size=getattr(model, "image_size", None),
         default_boxes=getattr(model, "anchors", None),
     )
@@ -191,4 +194,4 @@ def draw_batch(folder: str | Path, dataset: Any, max_images: int = 16) -> None:
     targets = {key: np.asarray(targets[key]) for key in ("boxes", "labels")}
     captions = [names.get(int(one), str(one)) for one in ids]
     picture = visualize.batch_grid(np.asarray(images), targets, dataset.class_names, captions, max_images)
-    visualize.save(picture, Path(folder) / files.PICTURES["batch"])
+    visualize.save(picture, Path(folder) / run_files.PICTURES["batch"])

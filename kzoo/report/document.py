@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kzoo import run_files
+from kzoo.messages import counted
 from kzoo.report import files, page
 
 _FAULTS_SHOWN = 200
@@ -29,11 +31,11 @@ _CAPTIONS = {
 
 def build(folder: Path, title: str | None = None) -> str:
     """Returns the report of a run folder as one HTML document."""
-    config = files.read_config(folder / files.CONFIG)
-    rows = files.read_rows(folder / files.RESULTS)
-    evaluation = files.read_json(folder / files.EVALUATION) or {}
-    summary = files.read_json(folder / files.SUMMARY) or {}
-    picture = {name: folder / file for name, file in files.PICTURES.items()}
+    config = files.read_config(folder / run_files.CONFIG)
+    rows = files.read_rows(folder / run_files.RESULTS)
+    evaluation = files.read_json(folder / run_files.EVALUATION) or {}
+    summary = files.read_json(folder / run_files.SUMMARY) or {}
+    picture = {name: folder / file for name, file in run_files.PICTURES.items()}
     says = _CAPTIONS["segmentation" if summary.get("task") == "segmentation" else "detection"]
     parts: list[tuple[str, Callable[[], str]]] = [
         ("Scores", lambda: _scores(evaluation)),
@@ -127,7 +129,7 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
     facts = [
         f"data {evaluation['data']}" if evaluation.get("data") else "",
         f"split {evaluation['split']}" if evaluation.get("split") else "",
-        f"{evaluation['images']} images" if evaluation.get("images") else "",
+        counted(evaluation["images"], "image") if evaluation.get("images") else "",
         f"protocol {protocol.get(str(evaluation.get('protocol')), evaluation.get('protocol'))}"
         if evaluation.get("protocol")
         else "",
@@ -169,7 +171,7 @@ _SHOWN_ABOVE = ("file", "quantization", "size_mb")  # in the table of files alre
 
 
 def _exports(folder: Path) -> str:
-    exports = files.read_json(folder / files.EXPORTS)
+    exports = files.read_json(folder / run_files.EXPORTS)
     exports = [one for one in exports if isinstance(one, dict)] if isinstance(exports, list) else []
     if not exports:
         return ""
@@ -185,7 +187,7 @@ def _exports(folder: Path) -> str:
     if keys:
         text += "<h3>Each file beside the Keras model, on the same images</h3>"
         text += page.table(("measure", *checks), [(k, *(one.get(k) for one in checks.values())) for k in keys])
-    benchmark = files.read_json(folder / files.BENCHMARK) or []
+    benchmark = files.read_json(folder / run_files.BENCHMARK) or []
     if benchmark:
         columns = list(dict.fromkeys(k for row in benchmark for k in row))
         rows = [[_inside(folder, row[c]) if c == "name" else row.get(c) for c in columns] for row in benchmark]
@@ -201,16 +203,16 @@ def _inside(folder: Path, file: str) -> str:
 
 def _data(folder: Path, picture: Mapping[str, Path]) -> str:
     text = page.image(picture["labels"], "Ground truth of the training split.")
-    faults = files.read_rows(folder / files.LEFT_OUT)
+    faults = files.read_rows(folder / run_files.LEFT_OUT)
     if faults:
         columns = list(faults[0])
         shown = [[row.get(c) for c in columns] for row in faults[:_FAULTS_SHOWN]]
-        count = f"{len(faults)} faults in the annotations"
+        count = f"{counted(len(faults), 'fault')} in the annotations"
         more = f", the first {_FAULTS_SHOWN} shown" if len(faults) > _FAULTS_SHOWN else ""
         text += f"<h3>{page.escape(count + more)}</h3>" + page.table(columns, shown)
     return text
 
 
 def _environment(folder: Path) -> str:
-    facts = files.read_json(folder / files.ENVIRONMENT)
+    facts = files.read_json(folder / run_files.ENVIRONMENT)
     return page.pairs(facts) if isinstance(facts, dict) and facts else ""

@@ -5,28 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Written by kzoo.training
-CONFIG, RESULTS, STATE, ENVIRONMENT, LEFT_OUT = (
-    "config.yaml",
-    "results.csv",
-    "state.json",
-    "environment.json",
-    "left_out.csv",
-)
-# Written by kzoo.report and the command line
-SUMMARY, EVALUATION, EXPORTS, BENCHMARK = "summary.json", "evaluation.json", "exports.json", "benchmark.json"
-REPORT = "report.html"
-PICTURES = {
-    "curves": "results.png",
-    "precision_recall": "precision_recall.png",
-    "f1": "f1.png",
-    "confusion": "confusion_matrix.png",
-    "labels": "labels.png",
-    "batch": "training_batch.jpg",
-    "comparison": "predictions.jpg",
-    "worst": "worst_images.jpg",
-}
-
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file, None where it is missing or unreadable: a report shows what there is."""

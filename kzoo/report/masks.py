@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import metrics, visualize
+from kzoo import metrics, run_files, visualize
 from kzoo.data.mask_store import MaskStore
-from kzoo.report import files
 
 _COMPARED, _WORST = 8, 8
 
@@ -80,7 +79,7 @@ def measure(
 def draw_measurement(folder: str | Path, measurement: SegmentationMeasurement, evaluation: dict[str, Any]) -> None:
     """Writes the confusion matrix of the pixels into a folder."""
     metric = measurement.metric.mean_iou
-    path = Path(folder) / files.PICTURES["confusion"]
+    path = Path(folder) / run_files.PICTURES["confusion"]
     visualize.confusion_matrix(metric.confusion, path, metric.class_names, background=False)
 
 
@@ -98,10 +97,10 @@ def draw_images(
     # Spread over the split: the first images of a folder are often of one kind.
     chosen = np.unique(np.linspace(0, len(scores) - 1, min(_COMPARED, len(scores))).round().astype(int))
     picture = _compare(measurement, annotations, chosen)
-    visualize.save(picture, Path(folder) / files.PICTURES["comparison"])
+    visualize.save(picture, Path(folder) / run_files.PICTURES["comparison"])
     worst = np.argsort(-scores[:, 1], kind="stable")[:_WORST]
     worst = [index for index in worst if scores[index, 1] > 0]
-    path = Path(folder) / files.PICTURES["worst"]
+    path = Path(folder) / run_files.PICTURES["worst"]
     if worst:
         visualize.save(_compare(measurement, annotations, worst), path)
     else:  # an older picture would show errors that are none any more
@@ -125,7 +124,7 @@ def _compare(measurement: SegmentationMeasurement, annotations: Any, indices: An
 def draw_data(folder: str | Path, annotations: Any, model: Any = None) -> None:
     """Writes the pixel statistics of the training split."""
     counts = np.stack([sample.counts for sample in annotations.samples])
-    visualize.mask_statistics(counts, annotations.class_names, Path(folder) / files.PICTURES["labels"])
+    visualize.mask_statistics(counts, annotations.class_names, Path(folder) / run_files.PICTURES["labels"])
 
 
 def draw_batch(folder: str | Path, dataset: Any, max_images: int = 16) -> None:
@@ -135,4 +134,4 @@ def draw_batch(folder: str | Path, dataset: Any, max_images: int = 16) -> None:
     captions = [names.get(int(one), str(one)) for one in np.asarray(targets["image_id"])][:max_images]
     images, masks = np.asarray(images)[:max_images], np.asarray(targets["masks"])[:max_images]
     picture = visualize.mask_grid(images, masks, dataset.class_names, captions)
-    visualize.save(picture, Path(folder) / files.PICTURES["batch"])
+    visualize.save(picture, Path(folder) / run_files.PICTURES["batch"])

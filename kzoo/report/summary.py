@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kzoo import run_files
 from kzoo.report import files
 
 
@@ -11,7 +12,7 @@ def summarize(folder: str | Path, model: Any, name: str) -> dict[str, Any]:
     from kzoo.report.compute import gflops
 
     folder = Path(folder)
-    best = folder / "best.keras"
+    best = folder / run_files.BEST
     summary = {
         "model": name,
         "task": "segmentation" if hasattr(model, "segment") else "detection",
@@ -21,5 +22,5 @@ def summarize(folder: str | Path, model: Any, name: str) -> dict[str, Any]:
         "class_names": model.class_names,
         "bytes": best.stat().st_size if best.is_file() else None,
     }
-    files.write_json(folder / files.SUMMARY, summary)
+    files.write_json(folder / run_files.SUMMARY, summary)
     return summary

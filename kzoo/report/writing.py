@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from kzoo.report import document, files
+from kzoo import run_files
+from kzoo.report import document
 
 
 def write(run_dir: str | Path, title: str | None = None) -> Path:
@@ -25,8 +26,8 @@ def write(run_dir: str | Path, title: str | None = None) -> Path:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder. Give the folder of a run.")
     text = document.build(folder, title)
-    path = folder / files.REPORT
-    temporary = folder / f".{files.REPORT}.tmp"
+    path = folder / run_files.REPORT
+    temporary = folder / f".{run_files.REPORT}.tmp"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path

@@ -3,6 +3,7 @@
 from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import Run
+from kzoo.training.outputs import output_name
 from kzoo.training.run import train
 from kzoo.training.schedule import WarmupSchedule, caffe_sgd
 from kzoo.training.transfer import TransferReport, load_matching_weights
@@ -17,5 +18,6 @@ __all__ = [
     "caffe_sgd",
     "class_weights",
     "load_matching_weights",
+    "output_name",
     "train",
 ]

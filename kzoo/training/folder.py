@@ -15,10 +15,9 @@ from typing import Any
 
 import keras
 
+from kzoo.run_files import BEST, CONFIG, LAST, RESULTS, STATE
 from kzoo.training.config import TrainConfig
 
-CONFIG, RESULTS, STATE, ENVIRONMENT = "config.yaml", "results.csv", "state.json", "environment.json"
-BEST, LAST, LEFT_OUT = "best.keras", "last.keras", "left_out.csv"
 STATE_MEMBER = "kzoo_state.json"  # inside last.keras, so that weights and state can never belong to different epochs
 
 

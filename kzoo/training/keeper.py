@@ -9,11 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from kzoo.run_files import RESULTS, STATE
 from kzoo.training.config import TrainConfig
 from kzoo.training.ema import averaged_weights
 from kzoo.training.folder import (
-    RESULTS,
-    STATE,
     Run,
     read_results,
     save_last,

@@ -13,11 +13,10 @@ from rich.console import Console
 
 from kzoo.data import named
 from kzoo.messages import missing_package, some_of
+from kzoo.run_files import CONFIG, ENVIRONMENT
 from kzoo.training.balance import class_weights
 from kzoo.training.config import TrainConfig
 from kzoo.training.folder import (
-    CONFIG,
-    ENVIRONMENT,
     Run,
     environment,
     load_network,

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo.messages import counted
+from kzoo.run_files import LEFT_OUT
 from kzoo.training.config import TrainConfig
-from kzoo.training.folder import LEFT_OUT, Run, write_rows
+from kzoo.training.folder import Run, write_rows
 
 HELD_OUT = 0.1  # of a data set without splits, to validate on
 
@@ -241,5 +243,5 @@ def note_left_out(annotations: Any | None, run: Run) -> str | None:
         return None
     write_rows(run.folder / LEFT_OUT, [asdict(fault) for fault in faults])
     kinds, counts = np.unique([f"{fault.kind}, {fault.action}" for fault in faults], return_counts=True)
-    counted = "; ".join(f"{count} x {kind}" for kind, count in zip(kinds, counts, strict=True))
-    return f"The data has {len(faults)} faults ({counted}): see {run.folder / LEFT_OUT}."
+    listed = "; ".join(f"{count} x {kind}" for kind, count in zip(kinds, counts, strict=True))
+    return f"The data has {counted(len(faults), 'fault')} ({listed}): see {run.folder / LEFT_OUT}."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kzoo.messages import counted
 from kzoo.visualize.draw import draw_boxes, font, to_uint8
 
 _BACKGROUND = (246, 246, 248)
@@ -103,7 +104,7 @@ def batch_grid(
     drawn = [_fitting(images[i], cell, targets["boxes"][i], labels[i], None, class_names, False) for i in range(count)]
     if captions is None:
         counts = [int((one >= 0).sum()) for one in labels]
-        captions = [f"{n} box" if n == 1 else f"{n} boxes" for n in counts]
+        captions = [counted(n, "box", "boxes") for n in counts]
     return grid(drawn, captions[:count], cell=cell)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo import boxes as box_ops
+from kzoo.messages import counted
 from kzoo.visualize.figures import class_colour, figure, write
 
 _MAX_DEFAULT_BOXES_SHOWN = 400
@@ -83,14 +84,19 @@ def _class_counts(axis, label: np.ndarray, class_names: Sequence[str]) -> None:
         for y, count in zip(places, counts, strict=True):
             axis.text(count, y, f" {count}", va="center", fontsize=size)
     axis.margins(x=0.12)
-    axis.set(xlabel="boxes", title=f"{counts.sum()} boxes of {len(class_names)} classes")
+    axis.set(
+        xlabel="boxes",
+        title=f"{counted(counts.sum(), 'box', 'boxes')} of {counted(len(class_names), 'class', 'classes')}",
+    )
 
 
 def _objects_per_image(axis, counts: list[int]) -> None:
     top = max(counts, default=0)
     axis.hist(counts, bins=np.arange(min(top, 60) + 2) - 0.5 if top <= 60 else 40, color="#3b7dd8", rwidth=0.9)
     empty = sum(n == 0 for n in counts)
-    axis.set(xlabel="boxes in an image", ylabel="images", title=f"{len(counts)} images, {empty} without a box")
+    axis.set(
+        xlabel="boxes in an image", ylabel="images", title=f"{counted(len(counts), 'image')}, {empty} without a box"
+    )
 
 
 def _sizes(axis, sizes, label, network_size, default_boxes) -> None:

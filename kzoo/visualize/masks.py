@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kzoo.images import VOID
+from kzoo.messages import counted
 from kzoo.visualize.draw import colour, font, text_colour, to_uint8
 from kzoo.visualize.figures import class_colour, figure, write
 from kzoo.visualize.grids import grid
 
-VOID = 255
 _VOID_COLOUR = (40, 40, 40)
 BACKGROUND = "background"
 
@@ -146,5 +147,5 @@ def mask_statistics(counts: np.ndarray, class_names: Sequence[str], path: str | 
         axis.set(title=title)
         for y, value, text in zip(places, values, texts, strict=True):
             axis.text(value, y, text, va="center", fontsize=size)
-    made.suptitle(f"{len(counts)} images, {len(class_names)} classes")
+    made.suptitle(f"{counted(len(counts), 'image')}, {len(class_names)} classes")
     return write(made, path)

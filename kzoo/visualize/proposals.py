@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kzoo import boxes as box_ops
+from kzoo.messages import counted
 from kzoo.visualize.draw import draw_boxes
 from kzoo.visualize.figures import class_colour, figure, write
 from kzoo.visualize.grids import grid
@@ -27,7 +28,7 @@ def proposal_recall(result: Mapping[str, Any], path: str | Path) -> Path:
     right.set(xlabel="proposals an image", ylabel="recall", ylim=(-0.02, 1.02))
     for axis in (left, right):
         axis.legend(fontsize=8)
-    left.set_title(f"{result['objects']} objects in {result['images']} images")
+    left.set_title(f"{counted(result['objects'], 'object')} in {counted(result['images'], 'image')}")
     return write(made, path)
 
 

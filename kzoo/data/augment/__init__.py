@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from kzoo.data.augment import windows
 from kzoo.data.augment.colour import exposure, photometric
+from kzoo.data.augment.presets import asked_for
 from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
 from kzoo.data.augment.windows import (
     FILL,
@@ -34,7 +35,6 @@ from kzoo.data.augment.windows import (
     resize,
     whole,
 )
-from kzoo.messages import unknown_name
 
 # Listed in the order in which they are applied, whatever order the caller names them in. SSD's code distorts the
 # colours first and flips last; neither changes what the others draw, and the colours cost least on the few pixels of
@@ -72,23 +72,12 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 def names_of(augment: bool | str | Sequence[str] | None) -> tuple[str, ...]:
-    """The augmentations that `augment` means, in the order of their application.
-
-    Args:
-        augment: False, None or "none": nothing; True: "ssd"; else a preset's or augmentation's name, or a list of
-            them.
+    """The augmentations that `augment` means, in the order of their application; True means "ssd".
 
     Raises:
         ValueError: for an unknown name, naming the nearest known one.
     """
-    if augment is None or isinstance(augment, bool):
-        augment = "ssd" if augment else "none"
-    asked = set()
-    for name in (augment,) if isinstance(augment, str) else augment:
-        if name not in PRESETS and name not in AUGMENTATIONS:
-            raise ValueError(unknown_name("augmentation", name, {*PRESETS, *AUGMENTATIONS}))
-        asked.update(PRESETS.get(name, (name,)))
-    return tuple(name for name in AUGMENTATIONS if name in asked)
+    return asked_for(augment, "ssd", PRESETS, tuple(AUGMENTATIONS))
 
 
 def augment(

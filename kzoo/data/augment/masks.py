@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from kzoo.data.annotations import VOID
 from kzoo.data.augment.colour import photometric
 from kzoo.data.augment.elastic import elastic_deformation, mirrored
+from kzoo.data.augment.presets import asked_for
 from kzoo.data.augment.symmetries import flip, rot90, vertical_flip
 from kzoo.data.augment.windows import jitter_window, show, whole
-from kzoo.messages import unknown_name
+from kzoo.images import VOID
 
 # In the order of their application.
 SYMMETRIES: dict[str, Callable] = {"rot90": rot90, "flip": flip, "vertical_flip": vertical_flip}
@@ -35,23 +35,12 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 def names_of(augment: bool | str | Sequence[str] | None) -> tuple[str, ...]:
-    """The augmentations that `augment` means, in the order of their application.
-
-    Args:
-        augment: False, None or "none": nothing; True: "light"; else a preset's or augmentation's name, or a list of
-            them.
+    """The augmentations that `augment` means, in the order of their application; True means "light".
 
     Raises:
         ValueError: for an unknown name, naming the nearest known one.
     """
-    if augment is None or isinstance(augment, bool):
-        augment = "light" if augment else "none"
-    asked = set()
-    for name in (augment,) if isinstance(augment, str) else augment:
-        if name not in PRESETS and name not in AUGMENTATIONS:
-            raise ValueError(unknown_name("augmentation of masks", name, {*PRESETS, *AUGMENTATIONS}))
-        asked.update(PRESETS.get(name, (name,)))
-    return tuple(name for name in AUGMENTATIONS if name in asked)
+    return asked_for(augment, "light", PRESETS, AUGMENTATIONS, "augmentation of masks")
 
 
 def augment(

@@ -4,11 +4,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from kzoo.data.annotations import VOID, Fault, MaskAnnotations
+from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import coco, drawn_masks
 from kzoo.data.readers.drawn_masks import Drawing, Shape
 from kzoo.data.readers.layout import relative
 from kzoo.data.readers.polygons import corners, decode_runs
+from kzoo.images import VOID
 
 
 def read(

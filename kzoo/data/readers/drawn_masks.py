@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kzoo.data.annotations import VOID, Fault, MaskAnnotations
+from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import mask_classes, masks
 from kzoo.data.readers.headers import read_header
 from kzoo.data.readers.polygons import fill, polygon_area
 from kzoo.data.readers.progress import map_in_threads
+from kzoo.images import VOID
 
 BACKGROUND = "background"
 

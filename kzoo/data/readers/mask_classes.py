@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.annotations import VOID
 from kzoo.data.readers.mask_files import number_of, shown
+from kzoo.images import VOID
 from kzoo.messages import require_unique, unknown_name
 
 MOST_CLASSES = 255  # labels are 8 bit wide, and 255 is void

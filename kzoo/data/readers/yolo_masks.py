@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.annotations import VOID, Fault, MaskAnnotations
+from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import drawn_masks, yolo
 from kzoo.data.readers.drawn_masks import Drawing, Shape
 from kzoo.data.readers.layout import relative
 from kzoo.data.readers.polygons import corners
+from kzoo.images import VOID
 
 
 def read(
