@@ -129,7 +129,7 @@ def _own(model: keras.Model, frozen_stages: int, frozen_batch_norm: bool, last_s
             "A backbone of your own must return a dict of feature maps named by stride, {'C3': ..., 'C4': ...}. "
             f"Received outputs: {list(outputs) if isinstance(outputs, dict) else outputs}."
         )
-    renamed = {f"C{key[1:]}": x for key, x in outputs.items()}
+    renamed = {f"C{key[1:]}": outputs[key] for key in sorted(outputs, key=lambda key: int(key[1:]))}
     model = keras.Model(model.input, _up_to(last_stage, renamed), name=model.name)
     freeze(model, frozen_stages, frozen_batch_norm)
     return model

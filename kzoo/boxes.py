@@ -78,7 +78,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union (Jaccard index) of every pair: (..., N, 4), (..., M, 4) -> (..., N, M) in 0..1.
 
-    0 where either box is degenerate, never NaN.
+    0 where either box is degenerate; never NaN for sides below 1e19, whose area float32 holds.
 
     Example:
         >>> iou(np.array([[0., 0., 2., 2.]]), np.array([[1., 0., 3., 2.]]))
@@ -103,8 +103,9 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     union = area(a) + area(b) - overlap
     hull_width = np_like.maximum(ax2, bx2) - np_like.minimum(ax1, bx1)
     hull = hull_width * (np_like.maximum(ay2, by2) - np_like.minimum(ay1, by1))
-    tiny = 1e-7  # both boxes degenerate: 0/0 without it
-    return overlap / np_like.maximum(union, tiny) - (hull - union) / np_like.maximum(hull, tiny)
+    # Of two degenerate boxes both are 0, and 0 / 0 is none.
+    some_union, some_hull = (np_like.where(x > 0, x, np_like.ones_like(x)) for x in (union, hull))
+    return overlap / some_union - (hull - union) / some_hull
 
 
 def clip(boxes: Tensor, image_shape: tuple[int, int]) -> Tensor:

@@ -39,6 +39,12 @@ def require_unique(names: Iterable[str], where: object) -> None:
         seen[name] = place
 
 
+def name_file(error: OSError, path: object) -> None:
+    """Puts the file's name into an error that came without one: a full disk does not say which file."""
+    if error.errno and not error.filename:
+        error.filename = str(path)
+
+
 def missing_package(package: str, extra: str, purpose: str) -> str:
     """Says which extra to install when an optional package is missing."""
     return f"{purpose} needs the package {package!r}: pip install 'kzoo[{extra}]'."

@@ -94,6 +94,13 @@ def test_giou_by_hand():
     assert np.isfinite(boxes.giou(np.zeros((1, 4)), np.zeros((1, 4)))).all()
 
 
+@pytest.mark.parametrize("side", [1e-5, 1.0, 1e4])
+def test_giou_does_not_depend_on_the_unit(side):
+    some = np.array([[0, 0, 1, 1], [0, 0, 2, 1], [5, 5, 5, 5]]) * side
+    np.testing.assert_allclose(boxes.giou(some, some), [1, 1, 0])
+    np.testing.assert_allclose(boxes.giou(some[:1], some[1:2]), [0.5])
+
+
 def test_clip_keeps_boxes_inside():
     box = np.array([[-5.0, 2.0, 300.0, 80.0], [250.0, 90.0, 260.0, 95.0]])
     np.testing.assert_array_equal(boxes.clip(box, (50, 200)), [[0, 2, 200, 50], [200, 50, 200, 50]])

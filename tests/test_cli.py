@@ -294,7 +294,7 @@ def test_data_of_more_classes_is_scored_on_those_of_the_detector(capsys, trained
     path.write_text(path.read_text().replace("dark", "grey"))
     before = (trained / "evaluation.json").read_text()
     assert cli.run(["evaluate", str(trained), "--data", str(more)]) == 0
-    assert "1 boxes" in capsys.readouterr().err
+    assert "1 box;" in capsys.readouterr().err
     assert (trained / "evaluation.json").read_text() == before  # other data does not speak for the run
 
 

@@ -58,6 +58,18 @@ def test_the_report_stays_short(tmp_path):
     assert text.count("in the file") == 6
 
 
+def test_classes_of_other_names_are_told(tmp_path):
+    def detector(names):
+        return kzoo.models.create("ssd", 2, image_size=64, backbone="tiny", width=0.25, levels=2, class_names=names)
+
+    detector(["cat", "dog"]).save(tmp_path / "trained.keras")
+    same, other = (
+        load_matching_weights(detector(names), tmp_path / "trained.keras") for names in (["cat", "dog"], ["dog", "cat"])
+    )
+    assert "other names" not in str(same)
+    assert str(other).endswith("Its classes have other names or another order: train on before you use the network.")
+
+
 def test_weights_that_are_only_in_the_file_are_listed(tmp_path):
     source = network(3)
     source.save(tmp_path / "trained.keras")

@@ -4,6 +4,7 @@ A .tflite file runs without TensorFlow and Keras: this module imports NumPy and,
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class LiteRTFile:
         self.path = path
         self.metadata = read_metadata(path)
         self.image_size = shape[1:3]
+        self._turn = threading.Lock()  # an interpreter answers one thread at a time
         self._outputs = {name: outputs[name]["index"] for name in names}
         empty = {name: np.zeros(outputs[name]["shape"], outputs[name]["dtype"]) for name in names}
         self.shapes = {name: value.shape for name, value in self._named(empty).items()}
@@ -71,9 +73,10 @@ class LiteRTFile:
             inputs = np.clip(np.rint(inputs), 0, 255).astype(np.uint8)
         rows = []
         for image in inputs:
-            self._interpreter.set_tensor(self._input["index"], image[None])
-            self._interpreter.invoke()
-            rows.append([self._interpreter.get_tensor(index)[0] for index in self._outputs.values()])
+            with self._turn:
+                self._interpreter.set_tensor(self._input["index"], image[None])
+                self._interpreter.invoke()
+                rows.append([self._interpreter.get_tensor(index)[0] for index in self._outputs.values()])
         return self._named(dict(zip(self._outputs, map(np.stack, zip(*rows, strict=True)), strict=True)))
 
     def _named(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -98,6 +98,8 @@ def convert(network: keras.Model, size: tuple[int, int]) -> bytes:
 def calibration_inputs(calibration: Iterable, size: tuple[int, int], samples: int) -> Iterator[np.ndarray]:
     """Yields at most `samples` inputs (1, H, W, 3) float32 from a data set, from batches or from single images."""
     given = 0
+    if isinstance(calibration, tuple) and len(calibration) == 2 and _are_targets(calibration[1]):
+        calibration = [calibration]
     for item in calibration:
         if given >= samples:  # before the next batch would be loaded, and for samples=0
             return
@@ -111,6 +113,11 @@ def calibration_inputs(calibration: Iterable, size: tuple[int, int], samples: in
         for image in batch[: samples - given]:
             given += 1
             yield kzoo_images.resize(image, size)[None]
+
+
+def _are_targets(given: object) -> bool:
+    """Are these the second of (images, targets): a dict of a detector's, or masks (B, H, W)?"""
+    return isinstance(given, Mapping) or (np.ndim(given) == 3 and np.shape(given)[-1] != 3)
 
 
 def _started(inputs: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -66,7 +66,11 @@ def saved_model(model: keras.Model, path: str | Path) -> Path:
     with writing.new_folder(path) as folder:
         with portable_operators():  # nobody knows where it will run, and what will convert it
             signatures = {name: getattr(served, name) for name in ("serve", "serve_uint8", "serve_encoded")}
-            tf.saved_model.save(served, str(folder), {"serving_default": served.serve, **signatures})
+            try:
+                tf.saved_model.save(served, str(folder), {"serving_default": served.serve, **signatures})
+            except tf.errors.OpError as error:  # a full disk, for one
+                reason = error.message.split("; ")[-1].split(" [Op:")[0]
+                raise OSError(f"{path}: could not be written ({reason})") from error
         (folder / "assets").mkdir(exist_ok=True)
         text = json.dumps(metadata.describe(model), indent=1, ensure_ascii=False) + "\n"
         (folder / "assets" / metadata.FILE_NAME).write_text(text, encoding="utf-8")

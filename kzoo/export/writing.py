@@ -9,6 +9,8 @@ from pathlib import Path
 
 import keras
 
+from kzoo.messages import name_file
+
 
 def inference_model(model: keras.Model) -> keras.Model:
     """The graph from raw pixels to detections, in float32.
@@ -74,8 +76,10 @@ def write_file(path: str | Path, content: bytes) -> Path:
             file.write(content)
         os.chmod(name, 0o644)  # mkstemp's 0600 would keep a web server from reading it
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            name_file(error, path)
         raise
     return path
 
@@ -99,5 +103,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             if had_one:
                 os.replace(work / "old", path)
             raise
+    except OSError as error:
+        name_file(error, path)
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)

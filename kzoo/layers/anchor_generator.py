@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from kzoo.layers.sizes import require_sizes
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class AnchorGenerator(keras.layers.Layer):
@@ -74,6 +76,7 @@ class AnchorGenerator(keras.layers.Layer):
             return [(math.ceil(height / sy), math.ceil(width / sx)) for sy, sx in self.strides]
         if len(inputs) != len(self.strides):
             raise ValueError(f"Expected {len(self.strides)} feature maps, one a level. Received: {len(inputs)}.")
+        require_sizes(self.name, *(feature.shape for feature in inputs))
         return [tuple(feature.shape[1:3]) for feature in inputs]
 
     def _level(self, k: int, rows: int, columns: int) -> np.ndarray:

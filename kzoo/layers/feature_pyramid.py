@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from kzoo.layers.conv2d import Conv2D
+from kzoo.layers.sizes import require_sizes
 from kzoo.messages import unknown_name
 
 TOPS = ("conv_c", "conv_p", "pool")
@@ -85,11 +87,34 @@ class UpsampleAdd(keras.layers.Layer):
     """
 
     def call(self, coarse, fine):
-        height, width = ops.shape(fine)[1:3]
-        rows, columns = ops.shape(coarse)[1:3]
-        fits = height <= 2 * rows and width <= 2 * columns
-        size = (2 * rows, 2 * columns) if fits else (height, width)
-        return fine + ops.image.resize(coarse, size, interpolation="nearest")[:, :height, :width]
+        height, width = fine.shape[1:3]
+        rows, columns = coarse.shape[1:3]
+        if height <= 2 * rows and width <= 2 * columns:
+            return fine + _doubled(coarse)[:, :height, :width]
+        down, right = (_nearest(n, m) for n, m in ((rows, height), (columns, width)))
+        return fine + ops.take(ops.take(coarse, down, axis=1), right, axis=2)
 
     def compute_output_shape(self, coarse_shape, fine_shape):
+        require_sizes(self.name, coarse_shape, fine_shape)
         return fine_shape
+
+
+def _doubled(x):
+    """Each cell of (B, h, w, C) four times: (B, 2h, 2w, C)."""
+    _, rows, columns, channels = x.shape
+
+    def enlarged(x):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return ops.sum(ops.reshape(upstream, (-1, rows, 2, columns, 2, channels)), axis=(2, 4))
+
+        return ops.image.resize(x, (2 * rows, 2 * columns), interpolation="nearest"), gradient
+
+    if keras.backend.backend() != "tensorflow":
+        return enlarged(x)[0]
+    return ops.custom_gradient(enlarged)(x)  # XLA knows TensorFlow's resizing, but not the gradient of it
+
+
+def _nearest(cells: int, size: int) -> np.ndarray:
+    """Which of `cells` cells lies under the middle of each of `size`: (size,) int32."""
+    return ((np.arange(size) + 0.5) * cells / size).astype("int32")

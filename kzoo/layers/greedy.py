@@ -37,10 +37,11 @@ def suppress(
     """
     if fused is not False and use_fused(None):
         return _combined(boxes, labels, num_classes, eligible, iou_threshold, count)
-    separated = _separate_classes(boxes, labels, num_classes)
     if fused is not False and keras.backend.backend() == "tensorflow":
-        return _image_by_image(separated, eligible, iou_threshold, count)
-    return _loop(separated, eligible, iou_threshold, count)
+        # What is not eligible would set the unit of length, NaN and infinity with it.
+        boxes = ops.where(eligible[..., None], boxes, 0.0)
+        return _image_by_image(_separate_classes(boxes, labels, num_classes), eligible, iou_threshold, count)
+    return _loop(boxes, labels if num_classes > 1 else None, eligible, iou_threshold, count)
 
 
 def has_area(boxes: Tensor) -> Tensor:
@@ -73,17 +74,18 @@ def _image_by_image(boxes, eligible, iou_threshold, count):
     """Through the kernel `NonMaxSuppressionV4`, which XLA compiles and LiteRT has among its builtin operators."""
     import tensorflow as tf
 
+    most = min(count, boxes.shape[1])  # XLA's kernel cannot pick more than there are
+
     def one_image(candidates):
-        return tuple(
-            tf.raw_ops.NonMaxSuppressionV4(
-                boxes=candidates[0],
-                scores=candidates[1],
-                max_output_size=count,
-                iou_threshold=float(iou_threshold),
-                score_threshold=0.0,
-                pad_to_max_output_size=True,
-            )
+        picked, found = tf.raw_ops.NonMaxSuppressionV4(
+            boxes=candidates[0],
+            scores=candidates[1],
+            max_output_size=most,
+            iou_threshold=float(iou_threshold),
+            score_threshold=0.0,
+            pad_to_max_output_size=True,
         )
+        return (tf.pad(picked, [[0, count - most]]) if count > most else picked), found
 
     # A box without area does not even overlap itself: LiteRT's kernel would pick it again and again.
     ranks = _ranks(eligible & has_area(boxes))
@@ -94,7 +96,7 @@ def _image_by_image(boxes, eligible, iou_threshold, count):
     return tf.map_fn(one_image, (boxes, ranks), fn_output_signature=signature, parallel_iterations=16)
 
 
-def _loop(boxes, eligible, iou_threshold, count):
+def _loop(boxes, labels, eligible, iou_threshold, count):
     """In keras.ops, for every backend."""
     slots = ops.arange(count)
 
@@ -105,7 +107,10 @@ def _loop(boxes, eligible, iou_threshold, count):
         picked = ops.where((slots[None] == i) & any_left[:, None], best[:, None], picked)
         overlap = box_ops.iou(gather_rows(boxes, best[:, None]), boxes)[:, 0]
         itself = ops.arange(boxes.shape[1])[None] == best[:, None]
-        return alive & (overlap <= iou_threshold) & ~itself, picked, found + ops.cast(any_left, "int32")
+        stays = overlap <= iou_threshold
+        if labels is not None:
+            stays = stays | (labels != gather_rows(labels, best[:, None]))
+        return alive & stays & ~itself, picked, found + ops.cast(any_left, "int32")
 
     zeros = ops.zeros_like(ops.cast(eligible[:, :1], "int32"))
     _, picked, found = ops.fori_loop(
@@ -117,8 +122,8 @@ def _loop(boxes, eligible, iou_threshold, count):
 def _separate_classes(boxes, labels, num_classes: int):
     """Moves each class to a tile of its own, so that boxes of different classes never overlap.
 
-    The tiles form a square around the origin rather than a row: coordinates stay small, and float32 keeps the IoU of
-    moved boxes to about 1e-6 even for 80 classes.
+    The tiles form a square around the origin rather than a row: coordinates stay small. In float32 the IoU of moved
+    boxes of 3 pixels in an image of 640 is off by up to 1e-4 with 20 classes, of 100 pixels by 3e-6.
     """
     if num_classes == 1:
         return boxes

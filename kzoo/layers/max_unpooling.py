@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kzoo.types import Tensor
+from kzoo.layers.sizes import known_sizes
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -105,10 +105,3 @@ class MaxUnpooling2D(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"pool_size": self.pool_size}
-
-
-def known_sizes(x: Tensor) -> tuple:
-    """Height, width and channels of a map (B, H, W, C): numbers where the graph knows them, tensors elsewhere."""
-    return tuple(
-        static if static is not None else dynamic for static, dynamic in zip(x.shape[1:], ops.shape(x)[1:], strict=True)
-    )

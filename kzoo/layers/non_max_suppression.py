@@ -16,7 +16,9 @@ class NonMaxSuppression(keras.layers.Layer):
     among equal scores the earlier box comes first. Boxes without area are never detections. All arithmetic is float32.
 
     On the TensorFlow backend the greedy loop is a kernel of TensorFlow; on other backends, or with `fused=False`, it is
-    written in keras.ops (`kzoo.layers.greedy`). All give the same detections.
+    written in keras.ops (`kzoo.layers.greedy`). All give the same detections, but that of XLA and LiteRT, which moves
+    classes apart, may decide otherwise where the IoU of small boxes equals the threshold. Clip boxes to the image
+    before: one as large as 1e8 pixels would leave float32 no digits for the others.
 
     Args:
         iou_threshold: two boxes of one class that overlap more than this are one object; 0..1.
@@ -61,6 +63,8 @@ class NonMaxSuppression(keras.layers.Layer):
 
     def call(self, boxes, scores, labels=None, num_classes: int | None = None):
         boxes, scores = ops.cast(boxes, "float32"), ops.cast(scores, "float32")
+        if labels is not None and num_classes is None:
+            raise ValueError(f"{self.name}: labels tell classes apart, but not how many there are. Give num_classes.")
         num_classes = scores.shape[-1] if labels is None else num_classes
         boxes, scores, labels = self._candidates(boxes, scores, labels)
         eligible = (scores > self.score_threshold) & has_area(boxes)

@@ -8,6 +8,7 @@ from keras import ops
 from kzoo import boxes as box_ops
 from kzoo.layers.kernels import use_fused
 from kzoo.layers.roi_align import RoIAlign
+from kzoo.layers.sizes import require_sizes
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -78,6 +79,7 @@ class PyramidRoIAlign(keras.layers.Layer):
         return tf.reshape(pooled, (batch, regions, *pooled.shape[1:]))
 
     def compute_output_shape(self, features_shape, rois_shape):
+        require_sizes(self.name, *features_shape)
         return self.align.compute_output_shape(features_shape[0], rois_shape)
 
     def get_config(self):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.kernels import use_fused
+from kzoo.layers.sizes import require_sizes
 from kzoo.types import Tensor
 
 
@@ -91,6 +92,7 @@ class RoIAlign(keras.layers.Layer):
         return ops.mean(ops.reshape(weights, (ops.shape(low)[0], low.shape[1], p, samples, cells)), axis=3)
 
     def compute_output_shape(self, features_shape, rois_shape=None):
+        require_sizes(self.name, features_shape)
         return (rois_shape[0], rois_shape[1], self.pool_size, self.pool_size, features_shape[-1])
 
     def get_config(self):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.rectangle_max import rectangle_max
+from kzoo.layers.sizes import require_sizes
 from kzoo.types import Tensor
 
 
@@ -73,6 +74,7 @@ class RoIPooling(keras.layers.Layer):
         return cut(first), cut(end)
 
     def compute_output_shape(self, features_shape, rois_shape=None):
+        require_sizes(self.name, features_shape)
         return (rois_shape[0], rois_shape[1], self.pool_size, self.pool_size, features_shape[-1])
 
     def get_config(self):

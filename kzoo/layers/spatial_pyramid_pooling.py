@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.rectangle_max import rectangle_max
+from kzoo.layers.sizes import require_sizes
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -64,6 +65,7 @@ class SpatialPyramidPooling(keras.layers.Layer):
         return ops.concatenate(grids, axis=2)
 
     def compute_output_shape(self, features_shape, rois_shape=None):
+        require_sizes(self.name, features_shape)
         count = sum(n * n for n in self.bins)
         regions = () if rois_shape is None else (rois_shape[1],)
         return (features_shape[0], *regions, count, features_shape[-1])

@@ -70,7 +70,9 @@ class ProposalRecall:
         for i in range(len(labels)):
             # In the middle of the others, padding would count among the first n.
             own = regions[i][box_ops.area(regions[i]) > 0]
-            overlap = box_ops.iou(boxes[i][counts[i]], own) if len(own) else np.zeros((int(counts[i].sum()), 1))
+            # In float64: an IoU of .65 that is exact would lie below the threshold .65 in float32.
+            true = boxes[i][counts[i]].astype(np.float64)
+            overlap = box_ops.iou(true, own.astype(np.float64)) if len(own) else np.zeros((len(true), 1))
             best = np.maximum.accumulate(overlap, axis=1)
             last = np.minimum(self.counts, best.shape[1]) - 1
             self._best.append(best[:, last])

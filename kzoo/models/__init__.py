@@ -2,6 +2,7 @@
 
 import inspect
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 from kzoo.messages import unknown_name
@@ -118,15 +119,22 @@ def create(name: str, num_classes: int, **kwargs) -> Detector | Segmenter:
     return _MODELS[name](num_classes, **kwargs)
 
 
-def load(path: str | Path) -> Detector | Segmenter:
+def load(
+    path: str | Path, custom_objects: Mapping | None = None, compile: bool = True, safe_mode: bool = True
+) -> Detector | Segmenter:
     """Loads a model of the zoo that `model.save("model.keras")` wrote, compiled as it was saved.
 
-    The same as `keras.models.load_model`, which knows the zoo only once this module is imported.
+    The same as `keras.models.load_model`, which knows the zoo only once this module is imported. Its layers have the
+    policy that holds when it is loaded: `keras.config.set_dtype_policy("mixed_float16")` before, to train it on as it
+    was trained, nothing to run it in float32.
+
+    Args:
+        path, custom_objects, compile, safe_mode: as of `keras.models.load_model`.
 
     Raises:
         ValueError: if the file is missing or holds something else.
     """
-    model = read_keras_file(path)
+    model = read_keras_file(path, compile, custom_objects, safe_mode)
     if not isinstance(model, Detector | Segmenter):
         raise ValueError(f"{path}: holds a {type(model).__name__}, which is no model of kzoo.")
     return model

@@ -1,14 +1,18 @@
 """What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kzoo import images as image_ops
+from kzoo.messages import unknown_name
+from kzoo.models import given
 from kzoo.types import Tensor
 
 
@@ -32,6 +36,13 @@ class Network(keras.Model):
     loss_names: tuple[str, ...] = ()
     _backbone: str | keras.Model | None = None
 
+    def __init__(self, *args, dtype=None, **kwargs):
+        if dtype is not None:  # Keras would drop it without a word
+            raise ValueError(
+                f"The layers have the global policy: call keras.config.set_dtype_policy({dtype!r}) before."
+            )
+        super().__init__(*args, **kwargs)
+
     def _finish(self, image_size, num_classes: int, class_names: Sequence[str] | None) -> None:
         """Called at the end of a subclass's `__init__`, when the graph stands."""
         if class_names is not None and len(class_names) != num_classes:
@@ -42,10 +53,17 @@ class Network(keras.Model):
         self.num_classes = num_classes
         self.class_names = list(class_names) if class_names is not None else None
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+        self._trainable_as_made = self._trainable_layers()
+
+    def _trainable_layers(self) -> list[bool]:
+        return [layer.trainable for layer in self._flatten_layers()]
 
     def get_config(self):
-        """The constructor's arguments: `_arguments` of the subclass, the backbone, whole where it is a model."""
-        own = isinstance(self._backbone, keras.Model)
+        """The constructor's arguments: `_arguments` of the subclass, the backbone, whole where it is a model.
+
+        And "trainable_layers", of all layers in turn, where some were frozen or freed since it was made.
+        """
+        own, changed = isinstance(self._backbone, keras.Model), self._trainable_layers()
         backbone = keras.saving.serialize_keras_object(self._backbone) if own else self._backbone
         return {
             "num_classes": self.num_classes,
@@ -53,6 +71,7 @@ class Network(keras.Model):
             **self._arguments,
             "class_names": self.class_names,
             "name": self.name,
+            **({} if changed == self._trainable_as_made else {"trainable_layers": changed}),
         }
 
     @classmethod
@@ -60,7 +79,13 @@ class Network(keras.Model):
         config = dict(config)
         if isinstance(config.get("backbone"), dict):
             config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
-        return cls(**config)
+        trainable = config.pop("trainable_layers", None)
+        model = cls(**config)
+        if trainable is not None:
+            # Outer layers come before their inner ones, which they would free or freeze.
+            for layer, value in zip(model._flatten_layers(), trainable, strict=True):
+                layer.trainable = value
+        return model
 
     def compile(self, optimizer="adam", loss=None, *, jit_compile="auto", **kwargs):
         """As in Keras; the loss is the paper's, and "auto" means no XLA on a TensorFlow CPU, where it is slower."""
@@ -69,6 +94,12 @@ class Network(keras.Model):
                 f"{self.name} has its paper's loss inside: leave loss={loss!r} out, or define raw_losses in a subclass."
             )
         super().compile(optimizer=optimizer, jit_compile=resolve_jit_compile(jit_compile), **kwargs)
+        self._asked_jit_compile = jit_compile
+
+    def get_compile_config(self):
+        """As in Keras; "auto" stays so, for a machine with other devices."""
+        config = super().get_compile_config()
+        return config and config | {"jit_compile": self._asked_jit_compile}
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved; Keras leaves this to whoever overrides `compile`."""
@@ -96,6 +127,9 @@ class Network(keras.Model):
         if isinstance(x, np.ndarray):
             self._check_targets(x, y)
 
+    def _assert_targets(self, targets) -> None:
+        """Asserts in the graph that a batch can be learned from; subclasses do."""
+
     def _check_targets(self, images, targets) -> None:
         """Raises ValueError for images of another size than the network's; subclasses look at the targets, too."""
         shape, wanted = tuple(images.shape), self.input_shape
@@ -105,9 +139,11 @@ class Network(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         self._check_targets(x, y)
+        self._assert_targets(y)
         parts = self.raw_losses(self._weighted(y, sample_weight), y_pred)
+        count = ops.shape(x)[0]  # as Keras weighs the whole loss: the last batch may be smaller, or none
         for tracker in self.loss_trackers:
-            tracker.update_state(parts[tracker.name])
+            tracker.update_state(parts[tracker.name], sample_weight=count)
         total = sum(parts.values())
         return sum(self.losses, start=total) / replicas()  # with regularisation, where layers have it
 
@@ -134,14 +170,22 @@ class Network(keras.Model):
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """What `inference_model` says of images (B, *image_size, 3), as NumPy arrays."""
-        if not hasattr(self, "_inference"):
-            # Kept out of Keras' tracking: it would count the network twice.
-            object.__setattr__(self, "_inference", self.inference_model())
+        graph = self._graph("images", self.inference_model)
         if len(images) == 0:
-            empty = {key: ops.zeros((0, *x.shape[1:]), x.dtype) for key, x in self._inference.output.items()}
+            empty = {key: ops.zeros((0, *x.shape[1:]), x.dtype) for key, x in graph.output.items()}
             return {key: ops.convert_to_numpy(x) for key, x in empty.items()}
-        found = self._inference.predict_on_batch(images.astype("float32"))
-        return {key: np.asarray(value) for key, value in found.items()}
+        return run(graph, images.astype("float32"), len(images))
+
+    def _graph(self, key: object, make: Callable[[], keras.Model]) -> keras.Model:
+        """A graph around this network, made once; kept out of Keras' tracking, which would count the network twice."""
+        if "_graphs" not in self.__dict__:
+            object.__setattr__(self, "_graphs", {})
+        if key not in self._graphs:
+            self._graphs[key] = make()
+        return self._graphs[key]
+
+    def _forget_graphs(self) -> None:
+        object.__setattr__(self, "_graphs", {})
 
 
 class Detector(Network):
@@ -156,22 +200,42 @@ class Detector(Network):
     def _check_arrays(self, x, y, sample_weight) -> None:
         super()._check_arrays(x, y, sample_weight)
         self._weighted(y, sample_weight)
+        if isinstance(x, np.ndarray):
+            given.require_detections(y, self.num_classes)
 
     def _check_targets(self, images, targets) -> None:
         super()._check_targets(images, targets)
-        needed = ("boxes", "labels", *self.extra_targets)
-        if not isinstance(targets, Mapping) or not set(needed) <= set(targets):
-            received = ", ".join(map(str, targets)) if isinstance(targets, Mapping) else type(targets).__name__
-            raise ValueError(
-                f"{self.name} learns from targets {{{', '.join(map(repr, needed))}}}, boxes (B, N, 4) xyxy in pixels "
-                f"and labels (B, N), -1 where padded. Received: {received}."
-            )
-        labels = targets["labels"]
-        if isinstance(labels, np.ndarray) and labels.max(initial=-1) >= self.num_classes:
-            raise ValueError(
-                f"The labels of {self.num_classes} classes are 0 to {self.num_classes - 1}, background not among them. "
-                f"Received: {labels.max()}."
-            )
+        given.require_detection_shapes(self.name, targets, ("boxes", "labels", *self.extra_targets))
+
+    def _assert_targets(self, targets) -> None:
+        given.assert_detections(targets, self.num_classes)
+
+    def set_thresholds(
+        self,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> None:
+        """Changes what the final suppression keeps, in `detect` and in every file written from now on.
+
+        Args:
+            score_threshold, iou_threshold, max_detections: as in the constructor; None leaves one as it is.
+
+        Raises:
+            ValueError: for a value that cannot be, or a detector without suppression.
+        """
+        asked = {"score_threshold": score_threshold, "iou_threshold": iou_threshold, "max_detections": max_detections}
+        asked = {key: value for key, value in asked.items() if value is not None}
+        for key in asked:
+            if key not in self._arguments:
+                raise ValueError(unknown_name(f"threshold of {self.name}", key, asked.keys() & self._arguments.keys()))
+        suppression = getattr(self, "nms", None)
+        if suppression is not None:
+            checked = type(suppression)(**suppression.get_config() | asked)
+            for key in asked:
+                setattr(suppression, key, getattr(checked, key))
+        self._arguments = {**self._arguments, **asked}
+        self._forget_graphs()
 
     def detect(self, images: np.ndarray, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Finds objects.
@@ -210,29 +274,55 @@ def checked_size(image_size: int | Sequence[int], num_classes: int, background: 
     Raises:
         ValueError: for a size below 1, or a number of classes that leaves nothing to tell apart.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)
     if len(size) != 2 or min(size) < 1 or any(int(side) != side for side in size):
         raise ValueError(f"image_size must be one number of pixels or (height, width). Received: {image_size}.")
     if background and not 2 <= num_classes <= 255:
         raise ValueError(f"num_classes must be 2 to 255 (background is one of them). Received: {num_classes}.")
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1 (background is not counted). Received: {num_classes}.")
-    return size
+    return int(size[0]), int(size[1])
 
 
-def read_keras_file(path: str | Path, compile: bool = True) -> keras.Model:
+def run(graph: keras.Model, inputs: Any, count: int) -> dict[str, np.ndarray]:
+    """What a graph says of `count` images, as NumPy arrays.
+
+    Within the scope of a `tf.distribute` strategy every device is given all of them, and Keras joins what they say.
+    """
+    return {key: np.asarray(value)[:count] for key, value in graph.predict_on_batch(inputs).items()}
+
+
+def read_keras_file(
+    path: str | Path, compile: bool = True, custom_objects: Mapping | None = None, safe_mode: bool = True
+) -> keras.Model:
     """What a .keras file holds.
 
+    Args:
+        compile, custom_objects, safe_mode: as of `keras.models.load_model`.
+
     Raises:
-        ValueError: if the file is missing or damaged, naming it.
+        ValueError: if the file is missing or damaged, or holds what Keras does not know, naming it.
     """
     if not Path(path).is_file():
         hint = " It is a folder: give the .keras file in it." if Path(path).is_dir() else ""
         raise ValueError(f"{path}: no such file. Give a .keras file, as model.save writes it.{hint}")
     try:
-        return keras.models.load_model(path, compile=compile)
+        return keras.models.load_model(path, custom_objects, compile, safe_mode)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable Keras file ({' '.join(str(error).split())[:200]}).") from error
+        reason = " ".join(str(error).split())
+        unknown = re.search(r"Could not locate class '([^']+)'", reason)
+        if unknown:
+            name = unknown[1]
+            raise ValueError(
+                f"{path}: holds a {name}, which Keras does not know. Give custom_objects={{{name!r}: {name}}}, or "
+                "register the class by @keras.saving.register_keras_serializable."
+            ) from error
+        if "safe_mode" in reason:
+            raise ValueError(
+                f"{path}: holds Python code (a Lambda layer), which is run on loading. If you trust the file, give "
+                "safe_mode=False."
+            ) from error
+        raise ValueError(f"{path}: not a readable Keras file ({reason[:200]}).") from error
 
 
 def fine_tuning(

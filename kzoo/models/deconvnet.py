@@ -121,7 +121,8 @@ class DeconvNet(Segmenter):
         for start in range(0, len(boxes), batch_size):
             chunk = boxes[start : start + batch_size]
             crops = np.stack([kzoo_images.resize(image[y1:y2, x1:x2], self.image_size) for x1, y1, x2, y2 in chunk])
-            found = keras.ops.convert_to_numpy(keras.ops.softmax(self.predict_on_batch(crops), axis=-1))
+            logits = self.predict_on_batch(crops)[: len(crops)]
+            found = keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
             for (x1, y1, x2, y2), probabilities in zip(chunk, found, strict=True):
                 part = largest[y1:y2, x1:x2]
                 np.maximum(part, kzoo_images.resize(probabilities, part.shape[:2]), out=part)

@@ -18,7 +18,7 @@ from kzoo import backbones
 from kzoo import boxes as box_ops
 from kzoo.layers import BoxDecoder, NonMaxSuppression, RoIPooling
 from kzoo.models import region_head
-from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile
+from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile, run
 from kzoo.proposals import search_batch
 from kzoo.types import Tensor
 
@@ -187,13 +187,8 @@ class FastRCNN(Detector):
         return self.detect(images)
 
     def _find(self, images: np.ndarray, regions: np.ndarray) -> dict[str, np.ndarray]:
-        if not hasattr(self, "_inferences"):
-            object.__setattr__(self, "_inferences", {})  # untracked: they are the network itself
         count = regions.shape[1]
-        if count not in self._inferences:
-            self._inferences[count] = self.inference_model(count)
-        graph = self._inferences[count]
+        graph = self._graph(count, lambda: self.inference_model(count))
         if len(images) == 0:
             return {key: np.zeros((0, *x.shape[1:]), x.dtype) for key, x in graph.output.items()}
-        found = graph.predict_on_batch({"image": images.astype("float32"), "proposals": regions})
-        return {key: np.asarray(value) for key, value in found.items()}
+        return run(graph, {"image": images.astype("float32"), "proposals": regions}, len(images))

@@ -15,7 +15,7 @@ from kzoo import images as image_ops
 from kzoo import losses
 from kzoo.layers import NonMaxSuppression
 from kzoo.models import region_training
-from kzoo.models.base import Detector, resolve_jit_compile
+from kzoo.models.base import Detector, resolve_jit_compile, run
 from kzoo.proposals import selective_search
 from kzoo.types import Tensor
 
@@ -63,18 +63,18 @@ class RegionSVM(Detector):
     def _check_targets(self, images, targets) -> None:
         """Regions are drawn by kzoo itself."""
 
+    def _assert_targets(self, targets) -> None:
+        """So are their classes."""
+
     def raw_losses(self, targets: Tensor, raw: Mapping) -> dict:
         """Cross-entropy of the (N + 1)-way classifier; targets (R,) int: 0 for background, label + 1 else."""
         return {"class_loss": ops.mean(losses.softmax_cross_entropy(targets, raw["classes"]))}
 
     def describe(self, image: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         """The features of the regions (P, 4) of an image: "fc7" (P, units) for SVMs, "pooled" (P, D) for boxes."""
-        if not hasattr(self, "_describer"):
-            describer = keras.Model(
-                self.inputs, {"pooled": self.get_layer("pooled").output, "fc7": self.get_layer("fc7").output}
-            )
-            object.__setattr__(self, "_describer", describer)  # untracked: it is the network itself
-        described = self._in_chunks(self._describer, image, padded(boxes))
+        outputs = {name: self.get_layer(name).output for name in ("pooled", "fc7")}
+        describer = self._graph("features", lambda: keras.Model(self.inputs, outputs))
+        described = self._in_chunks(describer, image, padded(boxes))
         return {key: value[: len(boxes)] for key, value in described.items()}
 
     def detect(
@@ -121,28 +121,24 @@ class RegionSVM(Detector):
         boxes = box_ops.clip(boxes, image.shape[:2]).reshape(1, -1, 4)
         scores = (1 / (1 + np.exp(-raw["svm"].astype("float64")))).astype("float32").reshape(1, -1)
         labels = np.tile(np.arange(self.num_classes, dtype="int32"), len(regions))[None]
-        found = self._suppression(boxes.shape[1]).predict_on_batch([boxes, scores, labels])
-        return {key: np.asarray(value) for key, value in found.items()}
+        count = boxes.shape[1]
+        return run(self._graph(count, lambda: self._suppression(count)), [boxes, scores, labels], 1)
 
     def _suppression(self, count: int) -> keras.Model:
-        """NMS of so many boxes as a graph, made once: outside of one, JAX compiles its loop at every call."""
-        if not hasattr(self, "_suppressions"):
-            object.__setattr__(self, "_suppressions", {})
-        if count not in self._suppressions:
-            boxes = keras.Input((count, 4), dtype="float32")
-            scores, labels = (keras.Input((count,), dtype=dtype) for dtype in ("float32", "int32"))
-            found = self.nms(boxes, scores, labels, num_classes=self.num_classes)
-            graph = keras.Model([boxes, scores, labels], found)
-            graph.compile(jit_compile=resolve_jit_compile("auto"))
-            self._suppressions[count] = graph
-        return self._suppressions[count]
+        """NMS of so many boxes as a graph: outside of one, JAX compiles its loop at every call."""
+        boxes = keras.Input((count, 4), dtype="float32")
+        scores, labels = (keras.Input((count,), dtype=dtype) for dtype in ("float32", "int32"))
+        graph = keras.Model([boxes, scores, labels], self.nms(boxes, scores, labels, num_classes=self.num_classes))
+        graph.compile(jit_compile=resolve_jit_compile("auto"))
+        return graph
 
     def _in_chunks(self, model: keras.Model, image: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         if len(boxes) == 0:
             return {key: np.zeros((0, *x.shape[1:]), "float32") for key, x in model.output.items()}
         inputs = self.inputs_of(image, boxes)
-        parts = [model.predict_on_batch(inputs[i : i + CHUNK]) for i in range(0, len(inputs), CHUNK)]
-        return {key: np.concatenate([np.asarray(part[key]) for part in parts]) for key in parts[0]}
+        chunks = [inputs[i : i + CHUNK] for i in range(0, len(inputs), CHUNK)]
+        parts = [run(model, chunk, len(chunk)) for chunk in chunks]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """`detect`, under the name that it has for detectors that are one graph."""

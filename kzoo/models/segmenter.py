@@ -1,5 +1,6 @@
 """What every segmenter of the zoo has: logits of each pixel for training, labels and scores for everything else."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -9,6 +10,7 @@ from keras import layers, ops
 from kzoo import losses, tiling
 from kzoo.images import VOID
 from kzoo.messages import unknown_name
+from kzoo.models import given
 from kzoo.models.base import Network
 from kzoo.types import Tensor
 
@@ -54,7 +56,12 @@ class Segmenter(Network):
         return tuple((seen - out) // 2 for seen, out in zip(self.image_size, self.output_shape[1:3], strict=True))
 
     def _set_loss(self, loss: str | Callable) -> None:
-        if not callable(loss) and loss not in LOSSES:
+        if callable(loss):
+            try:
+                inspect.signature(loss).bind(None, None, None)
+            except TypeError as error:
+                raise ValueError(f"A loss of your own is called as loss(masks, logits, weights): {error}.") from error
+        elif loss not in LOSSES:
             raise ValueError(unknown_name("loss", loss, LOSSES))
         if loss == "weighted_cross_entropy" and self.class_weights is None:
             raise ValueError("The loss 'weighted_cross_entropy' needs class_weights, one number a class.")
@@ -89,7 +96,27 @@ class Segmenter(Network):
                 f"{shape}."
             )
 
+    def _check_arrays(self, x, y, sample_weight) -> None:
+        super()._check_arrays(x, y, sample_weight)
+        masks = y.get("masks") if isinstance(y, dict) else y
+        if isinstance(masks, np.ndarray):
+            given.require_masks(masks, self.num_classes)
+
+    def _assert_targets(self, targets) -> None:
+        given.assert_masks(targets["masks"] if isinstance(targets, dict) else targets, self.num_classes)
+
+    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
+        """As in Keras; arrays are looked at before the first step."""
+        if class_weight is not None:
+            raise ValueError(
+                f"{self.name} weighs classes by its loss: drop class_weight, and create it with "
+                "loss='weighted_cross_entropy' and class_weights=[...], one number a class."
+            )
+        return super().fit(x, y, *args, **kwargs)
+
     def _weighted(self, targets, sample_weight):
+        if isinstance(sample_weight, dict):  # as Keras hands it over with targets in a dict
+            sample_weight = sample_weight["masks"]
         if sample_weight is None:
             return targets
         targets = dict(targets) if isinstance(targets, dict) else {"masks": targets}
@@ -112,7 +139,10 @@ class Segmenter(Network):
             weights = weights * tiling.centre(given, size)
         masks = ops.where(valid, masks, 0)
         if callable(self.pixel_loss):
-            return {"mask_loss": ops.cast(self.pixel_loss(masks, raw, weights), "float32")}
+            value = ops.cast(self.pixel_loss(masks, raw, weights), "float32")
+            if len(value.shape):  # its sum would be learned from, and its mean shown
+                raise ValueError(f"A loss of your own returns one number, not an array {tuple(value.shape)}.")
+            return {"mask_loss": value}
         if self.pixel_loss == "dice":
             return {"mask_loss": losses.soft_dice_loss(masks, raw, weights)}
         if self.pixel_loss == "weighted_cross_entropy":

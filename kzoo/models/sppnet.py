@@ -107,7 +107,7 @@ class SPPNet(RegionSVM):
         for k in np.unique(own):
             scale = self._arguments["scales"][k] / shorter
             size = tuple(max(STRIDE, round(side * scale)) for side in image.shape[:2])
-            features = self.trunk.predict_on_batch(image_ops.resize(image, size)[None])["C4"]
+            features = self.trunk.predict_on_batch(image_ops.resize(image, size)[None])["C4"][:1]
             stretch = np.array([size[1] / image.shape[1], size[0] / image.shape[0]] * 2, "float32")
             windows = padded(boxes[own == k] * stretch - backbones.origin(self._backbone))[None]
             windows = self.pooling(ops.convert_to_tensor(features), windows, stride=STRIDE)

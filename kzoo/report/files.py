@@ -1,9 +1,11 @@
-"""The files of a run folder that the report is made of, and how to read each when it may be missing or damaged."""
+"""How the files of a run folder are written, and read when they may be missing or damaged."""
 
 import csv
 import json
 from pathlib import Path
 from typing import Any
+
+from kzoo.messages import name_file
 
 
 def read_json(path: Path) -> Any:
@@ -23,8 +25,7 @@ def write_json(path: Path, content: Any) -> Path:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # a full disk does not say which file
-            error.filename = str(path)
+        name_file(error, path)
         raise
     return path
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from kzoo.messages import name_file
 from kzoo.run_files import BEST, CONFIG, LAST, RESULTS, STATE
 from kzoo.training.config import TrainConfig
 
@@ -108,8 +109,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power cut can leave the new name with no content
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno and not error.filename:  # a full disk does not say which file
-            error.filename = str(path)
+        name_file(error, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,12 +23,14 @@ class TransferReport:
         transferred: paths of the weights taken over.
         kept: path -> why this weight of the network stayed as it was.
         unused: paths of the weights in the file that the network has no place for (not known for .weights.h5 files).
+        renamed: whether the file's classes have other names, or another order, in heads that were taken over.
     """
 
     source: Path
     transferred: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
+    renamed: bool = False
 
     def __str__(self) -> str:
         total = len(self.transferred) + len(self.kept)
@@ -36,6 +38,8 @@ class TransferReport:
         if self.kept:
             new = [f"{path} ({reason})" for path, reason in self.kept.items()]
             text += f"; new from scratch: {some_of(new, 6)}"
+        if self.renamed:
+            text += ". Its classes have other names or another order: train on before you use the network"
         return text + "."
 
 
@@ -64,7 +68,10 @@ def load_matching_weights(model: keras.Model, path: str | Path) -> TransferRepor
 
 def _from_keras(model: keras.Model, path: Path) -> TransferReport:
     report = TransferReport(path)
-    source = places(load_network(path))
+    network = load_network(path)
+    source = places(network)
+    own, other = (getattr(one, "class_names", None) for one in (model, network))
+    report.renamed = bool(own and other) and len(own) == len(other) and list(own) != list(other)
     for place, weight in places(model).items():
         other = source.pop(place, None)
         if other is None:

@@ -189,7 +189,8 @@ def test_attaching_the_same_metadata_gives_the_same_bytes():
 
 def test_calibration_takes_batches_single_images_and_arrays_of_any_size_up_to_the_number_of_samples():
     batch = np.full((3, 10, 20, 3), 7, np.uint8)
-    for given, count in (([(batch, {}), (batch, {})], 5), (list(batch), 3), (batch, 3), ([batch, batch], 5)):
+    one, some = (batch, {}), [(batch, {}), (batch, {})]  # (images, targets)
+    for given, count in ((some, 5), (one, 3), (list(batch), 3), (batch, 3), ([batch, batch], 5), ((batch, batch), 5)):
         inputs = list(to_litert.calibration_inputs(given, (8, 12), samples=5))
         assert [x.shape for x in inputs] == [(1, 8, 12, 3)] * count
         assert all(x.dtype == np.float32 and (np.abs(x - 7) < 1e-4).all() for x in inputs)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -125,6 +126,15 @@ def test_a_tflite_file_that_is_no_detector_is_refused(tmp_path):
     file.write_bytes(attach(convert(classifier, (8, 8)), {}))
     with pytest.raises(ValueError, match=r"is no detector of kzoo, its outputs \['logits'\] lack boxes, labels"):
         export.load(file)
+
+
+def test_threads_take_turns_at_one_file(detector, data):
+    images = data[0][0]
+    expected = detector.detect(images)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: detector.detect(images), range(16)):
+            for key, values in expected.items():
+                np.testing.assert_array_equal(found[key], values)
 
 
 def test_threads_must_be_positive(litert_file):

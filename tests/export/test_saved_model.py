@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 
@@ -99,3 +100,24 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_a_full_disk_names_the_file(model, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        message = "{{node SaveV2}} .x/variables; No space left on device [Op:SaveV2]"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match=r"served: could not be written \(No space left on device\)"):
+        export.saved_model(model, tmp_path / "served")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_names_the_file_that_is_written_whole(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kzoo.export.writing.os.replace", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*model.tflite'"):
+        writing.write_file(tmp_path / "model.tflite", b"content")
+    assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,36 @@ def test_a_fine_map_of_more_than_double_size_gets_the_coarse_one_stretched(run_l
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(merged)[0, :, :, 0], [[1, 1, 1, 2, 2, 2]] * 3)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="asks TensorFlow for gradients")
+@pytest.mark.parametrize("size", [(4, 6), (3, 5), (7, 6)])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_are_those_of_nearest_neighbours_also_under_xla(size, jit_compile):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    coarse, fine, upstream = (rng.normal(size=(2, *s, 3)).astype("float32") for s in ((2, 3), size, size))
+
+    @tf.function(jit_compile=jit_compile)
+    def gradients(coarse, fine):
+        with tf.GradientTape() as tape:
+            tape.watch([coarse, fine])
+            total = tf.reduce_sum(UpsampleAdd()(coarse, fine) * upstream)
+        return tape.gradient(total, [coarse, fine])
+
+    expected = np.zeros_like(coarse)
+    for y, x in np.ndindex(size):
+        cell = (y // 2, x // 2) if max(size[0] - 4, size[1] - 6) <= 0 else (int((y + 0.5) * 2 / size[0]), x // 2)
+        expected[:, *cell] += upstream[:, y, x]
+    found = gradients(tf.constant(coarse), tf.constant(fine))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found[1], upstream)
+
+
+def test_maps_of_open_size_are_refused():
+    with pytest.raises(ValueError, match=r"height and width of its feature maps have to be fixed. .*None"):
+        UpsampleAdd()(keras.Input((None, None, 4)), keras.Input((8, 8, 4)))
+
+
 def test_retinanets_pyramid_has_the_papers_levels_and_weights():
     features = maps([(75, 38), (38, 19), (19, 10)], (512, 1024, 2048))
     pyramid = feature_pyramid(features)

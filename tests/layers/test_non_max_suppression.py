@@ -163,6 +163,38 @@ def test_every_form_gives_the_same_also_under_xla(class_agnostic):
             np.testing.assert_array_equal(results[0][key], other[key])
 
 
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="XLA is asked through TensorFlow")
+def test_fewer_candidates_than_detections_also_under_xla():
+    import tensorflow as tf
+
+    layer = NonMaxSuppression(0.5, 0.1, max_detections=10)
+    boxes = np.array([[[0, 0, 4, 4], [0, 0, 4, 4.1], [8, 8, 9, 9]]], "float32")
+    scores = np.array([[[0.8], [0.9], [0.7]]], "float32")
+    found = tf.function(layer, jit_compile=True)(boxes, scores)
+    assert found["boxes"].shape == (1, 10, 4)
+    np.testing.assert_array_equal(found["num_detections"], [2])
+    np.testing.assert_allclose(found["scores"][0, :3], [0.9, 0.7, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [1e8, np.inf, np.nan])
+def test_a_box_below_the_threshold_changes_nothing_however_bad_it_is(fused, bad):
+    boxes = np.array([[[0, 0, 4, 4], [8, 8, 9, 9], [0, 0, bad, bad]]], "float32")
+    scores = np.array([[[0.9, 0], [0, 0.8], [0.01, 0]]], "float32")
+    found = NonMaxSuppression(0.5, 0.15, max_detections=4, fused=fused)(boxes, scores)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(found["num_detections"]), [2])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(found["boxes"])[0, :2], boxes[0, :2])
+
+
+def test_the_loop_keeps_boxes_that_overlap_by_just_the_threshold():
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 640, (60, 2)).astype("float32")
+    pairs = np.tile(low, 2)[:, None] + np.float32([[0, 0, 2, 6], [0, 0, 4, 6]])
+    scores = np.zeros((60, 2, 80), "float32")
+    scores[:, 0, 7], scores[:, 1, 7] = 0.9, 0.8
+    found = NonMaxSuppression(0.5, 0.1, 4, fused=False)(pairs, scores)  # an image a pair, of IoU 1/2
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(found["num_detections"]), 2)
+
+
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="looks for TensorFlow's kernels")
 def test_the_combined_kernel_is_for_graphs_that_run_on_this_cpu():
     import tensorflow as tf
@@ -200,6 +232,8 @@ def test_layer_contract(run_layer_test):
 
 
 def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="Give num_classes"):
+        NonMaxSuppression()(np.zeros((1, 2, 4)), np.zeros((1, 2)), np.zeros((1, 2), "int32"))
     with pytest.raises(ValueError, match="iou_threshold"):
         NonMaxSuppression(iou_threshold=45)
     with pytest.raises(ValueError, match="at least 1"):

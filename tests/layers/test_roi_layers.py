@@ -100,6 +100,13 @@ def test_roi_align_is_exact_on_a_slope():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(value)[0, 0, 0, :, 0], [5.5, 9.5], rtol=1e-6)
 
 
+@pytest.mark.parametrize("layer", [RoIAlign, RoIPooling, PyramidRoIAlign])
+def test_maps_of_open_size_are_refused(layer):
+    maps = keras.Input((None, None, 4))
+    with pytest.raises(ValueError, match="height and width of its feature maps have to be fixed"):
+        layer()([maps] * 4 if layer is PyramidRoIAlign else maps, keras.Input((5, 4)))
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_each_region_is_pooled_from_the_level_of_its_size(fused):
     rng = np.random.default_rng(5)

@@ -20,6 +20,16 @@ def test_recall_counts_objects_whose_best_proposal_among_the_first_n_fits():
     assert (result["objects"], result["images"], result["proposals_per_image"]) == (2, 1, 3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_iou_of_just_the_threshold_counts(dtype):
+    thresholds = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    metric = ProposalRecall((1,), thresholds)
+    boxes = np.tile(np.array([[0, 0, 20, 1]], dtype), (len(thresholds), 1, 1))
+    regions = np.array([[[0, 0, 20 * t, 1]] for t in thresholds], dtype)
+    metric.update_state({"boxes": boxes, "labels": np.zeros((len(thresholds), 1), int)}, regions)
+    np.testing.assert_allclose(metric.result()["recall"][0], np.arange(10, 0, -1) / 10)
+
+
 def test_difficult_objects_crowds_and_padding_do_not_count():
     targets = {
         "boxes": np.tile([0, 0, 10, 10.0], (1, 4, 1)),

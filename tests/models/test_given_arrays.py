@@ -34,12 +34,43 @@ def segmenter():
         ((BOXES, LABELS), r"Received: tuple"),
         ({"bboxes": BOXES, "classes": LABELS}, r"Received: bboxes, classes"),
         ({"boxes": BOXES, "labels": LABELS + 2}, r"labels of 2 classes are 0 to 1.*Received: 3"),
+        ({"boxes": BOXES[..., [2, 3, 0, 1]], "labels": LABELS}, r"xyxy.*\[40.0, 40.0, 8.0, 8.0\] in image 0; 2 of 2"),
+        ({"boxes": BOXES * np.nan, "labels": LABELS}, r"Boxes are xyxy.*nan"),
+        ({"boxes": BOXES / 64, "labels": LABELS}, r"in pixels, and these lie in 0..1"),
+        ({"boxes": BOXES, "labels": LABELS[:, :1]}, r"\(B, N, 4\) and labels \(B, N\). Received: .*\(2, 1\)"),
+        ({"boxes": BOXES, "labels": np.eye(2)[LABELS]}, r"labels \(B, N\). Received: .*\(2, 2, 2\)"),
     ],
 )
 def test_a_detector_names_what_it_learns_from(detector, targets, fault):
     for call in (detector.fit, detector.evaluate):
         with pytest.raises(ValueError, match=fault):
             call(IMAGES, targets, verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX has no assertions")
+@pytest.mark.parametrize(
+    ("boxes", "labels", "fault"),
+    [
+        (BOXES, LABELS + 2, "labels of 2 classes are 0 to 1"),
+        (BOXES[..., [2, 3, 0, 1]], LABELS, "xywh or yxyx"),
+        (BOXES * np.nan, LABELS, "xywh or yxyx"),
+    ],
+)
+def test_batches_of_a_data_set_are_looked_at_in_the_step(detector, boxes, labels, fault):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, {"boxes": boxes, "labels": labels})).batch(2)
+    for call in (detector.fit, detector.evaluate):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=fault):
+            call(data, verbose=0)
+    ragged = {"boxes": tf.RaggedTensor.from_tensor(boxes), "labels": tf.RaggedTensor.from_tensor(labels)}
+    with pytest.raises(ValueError, match=r"no ragged targets: pad boxes with 0 and labels with -1"):
+        detector.train_on_batch(IMAGES, ragged)
+
+
+def test_boxes_without_area_pass_in_a_data_set_as_a_crop_may_leave_them(detector):
+    targets = {"boxes": BOXES * [1, 1, 1, 0.2], "labels": LABELS}
+    assert np.isfinite(detector.test_on_batch(IMAGES, targets)[0])
 
 
 def test_a_detector_names_its_size_and_goes_on_after_a_fault(detector):
@@ -67,6 +98,43 @@ def test_masks_of_another_shape_are_refused(segmenter, masks, batch_size):
     if masks is not None:
         with pytest.raises(ValueError, match=r"Masks must be \(B, 64, 64\)"):
             segmenter.train_on_batch(IMAGES, masks)
+
+
+@pytest.mark.parametrize(("masks", "received"), [(MASKS + 1, 2), (MASKS - 2, -1), (MASKS * 254, 254)])
+def test_labels_of_pixels_that_are_neither_class_nor_void_are_refused(segmenter, masks, received):
+    for call in (segmenter.fit, segmenter.evaluate):
+        with pytest.raises(ValueError, match=rf"Masks of 2 classes hold 0 to 1, and 255 .* Received: {received}"):
+            call(IMAGES, {"masks": masks}, verbose=0)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Masks of 2 classes hold 0 to 1, and 255 for void"):
+            segmenter.fit(tf.data.Dataset.from_tensor_slices((IMAGES, masks)).batch(2), verbose=0)
+
+
+def test_black_and_white_masks_are_taken_with_a_warning(segmenter):
+    black_and_white = np.where(np.arange(64) < 32, 0, 255) * MASKS
+    with pytest.warns(UserWarning, match=r"0 and 255 only, and 255 is void: .* masks // 255"):
+        segmenter.fit(IMAGES, black_and_white, verbose=0)
+
+
+def test_weights_of_samples_may_come_with_masks_in_a_dict(segmenter):
+    alone, twice = (
+        segmenter.evaluate(IMAGES, masks, sample_weight=np.array([1.0, 3.0]), verbose=0)[0]
+        for masks in (MASKS, {"masks": MASKS})
+    )
+    assert alone == twice
+    with pytest.raises(ValueError, match=r"drop class_weight, and create it with .*class_weights"):
+        segmenter.fit(IMAGES, MASKS, class_weight={0: 1.0, 1: 2.0}, verbose=0)
+
+
+def test_a_loss_of_ones_own_takes_three_arguments_and_returns_a_number(segmenter):
+    model = models.UNet(2, 64, "same", width=0.05, depth=1)
+    with pytest.raises(ValueError, match=r"called as loss\(masks, logits, weights\)"):
+        model.compile("sgd", loss=lambda masks, logits: keras.ops.mean(logits))
+    model.compile("sgd", loss=lambda masks, logits, weights: keras.ops.mean(logits, -1) * weights)
+    with pytest.raises(ValueError, match=r"returns one number, not an array \(.*64, 64\)"):
+        model.fit(IMAGES, MASKS, verbose=0)
 
 
 def test_masks_of_the_middle_are_those_of_valid_convolutions():
