@@ -107,6 +107,14 @@ def test_more_epochs_continue_a_complete_run_and_nothing_else_may_change(tmp_pat
         train(resume=run, data=Batches, seed=4, quiet=True)
 
 
+def test_an_optimizer_that_was_edited_in_is_told(tmp_path):
+    run = train(make(), Batches, run_dir=tmp_path, **{**SETTINGS, "epochs": 1, "optimizer": "adamw"})
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("optimizer: adamw", "optimizer: sgd"))
+    with pytest.raises(ValueError, match=r"last.keras: does not fit \(.*config.yaml edited"):
+        train(resume=run.folder, data=Batches, epochs=2, quiet=True)
+
+
 def test_fewer_epochs_than_done_are_said(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         train(make(), Batches, callbacks=[StopBefore(1)], name="b", run_dir=tmp_path, **{**SETTINGS, "epochs": 3})

@@ -52,6 +52,8 @@ class RegionSVM(Detector):
         Returns:
             {"loss": one an epoch, "seconds": {stage: seconds}, "regions": how many were described}.
         """
+        if isinstance(epochs, Mapping):
+            raise ValueError(f"{self.name}.fit takes images and targets as one: fit((images, targets), epochs=8).")
         if not self.compiled:
             self.compile()
         return region_training.fit(self, data, epochs, folder, seed, verbose)

@@ -111,7 +111,6 @@ def load_all(network: keras.Model, run: Run) -> None:
         warnings.filterwarnings("error", message="Skipping variable loading for optimizer")  # Keras only warns
         try:
             network.load_weights(run.last)
-        except UserWarning as error:
-            raise ValueError(
-                f"{run.last}: the optimizer's state does not fit ({error}). Was the run's config.yaml edited?"
-            ) from error
+        except (UserWarning, ValueError) as error:  # Keras may wrap the one in the other
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ValueError(f"{run.last}: does not fit ({reason}). Was the run's config.yaml edited?") from error
