@@ -17,6 +17,7 @@ from kzoo.data.readers import (
     labelme_masks,
     mask_layouts,
     masks,
+    tables,
     voc,
     yolo,
     yolo_masks,
@@ -31,8 +32,8 @@ MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
-    "<split>/_annotations.coco.json), YOLO (images/ and labels/, with data.yaml or classes.txt) or LabelMe (a JSON "
-    "file an image)"
+    "<split>/_annotations.coco.json), YOLO (images/ and labels/, with data.yaml or classes.txt), LabelMe (a JSON "
+    "file an image) or a CSV file with a line a box (filename, class, xmin, ymin, xmax, ymax)"
 )
 
 
@@ -50,9 +51,9 @@ def read(
     whole data set, whatever the split.
 
     Args:
-        source: a folder in VOC, COCO, YOLO or LabelMe layout (or its data.yaml, or a COCO file), or of images and
-            masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A named data set
-            that is not there yet is built, and downloaded where it has to be; where to is said in one line.
+        source: a folder in VOC, COCO, YOLO or LabelMe layout or with CSV files (or its data.yaml, a COCO or CSV file),
+            or of images and masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A
+            named data set that is not there yet is built, and downloaded where it has to be; where to is said.
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
             None for all of it.
         class_names: which classes, in which order; boxes of others are left out as faults, pixels of others are void.
@@ -121,6 +122,8 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
         annotations = coco.read(folder, split, names)
     elif (root := yolo.find_root(folder)) is not None:
         annotations = yolo.read(root, split, names)
+    elif tables.find(folder):
+        annotations = tables.read(folder, split, names)
     else:
         return None
     other = next((fault for fault in annotations.faults if fault.kind == "unknown class"), None)

@@ -165,7 +165,7 @@ def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
     if images is None or masks is None:
         return None
     files = [path for place in (masks, *_folders_in(masks)) for path in place.iterdir() if path.is_file()]
-    text = any(path.suffix in (".json", ".txt", ".xml") for path in files)
+    text = any(path.suffix in (".json", ".txt", ".xml", ".csv") for path in files)
     return None if text and not any(map(is_image, files)) else (images, masks)
 
 
