@@ -54,8 +54,8 @@ def read(
         source: a folder in VOC, COCO, YOLO or LabelMe layout or with CSV files (or its data.yaml, a COCO or CSV file),
             or of images and masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A
             named data set that is not there yet is built, and downloaded where it has to be; where to is said.
-        split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017".
-            None for all of it.
+        split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017"
+            and "training". None for all of it.
         class_names: which classes, in which order; boxes of others are left out as faults, pixels of others are void.
             None for the data set's own: a VOC folder's names sorted, as VOC's twenty are; COCO's and YOLO's by their
             ids; for masks see `masks.read`.

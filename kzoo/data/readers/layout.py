@@ -8,6 +8,7 @@ from kzoo.images import IMAGE_SUFFIXES
 from kzoo.messages import some_of, unknown_name
 
 VALIDATION = ("val", "valid", "validation")
+ALIKE = (VALIDATION, ("train", "training"), ("test", "testing"))
 USUAL = {"train", "training", "trainval", *VALIDATION, "dev", "test", "testing"}
 UNDIVIDED = {"default", "all", "full"}  # what tools such as CVAT call the one part of a data set that is not split
 
@@ -21,14 +22,14 @@ class NoSplitsError(SplitError):
 
 
 def resolve_split(asked: str, available: Iterable[str], source: object) -> str:
-    """Finds the split that `asked` means: its own name, a synonym (val, valid, validation), or one with a year.
+    """Finds the split that `asked` means: its own name, one of `ALIKE`, or one with a year.
 
     Raises:
         NoSplitsError: where there are none: none at all, or only parts that are called neither train nor the like.
         SplitError: where this one is missing, naming those there are.
     """
     available = list(available)
-    wanted = VALIDATION if asked in VALIDATION else (asked,)
+    wanted = next((names for names in ALIKE if asked in names), (asked,))
     for name in (asked, *wanted):
         if name in available:
             return name

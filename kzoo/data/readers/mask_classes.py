@@ -40,6 +40,31 @@ VOC_CLASSES = [
 CAMVID_CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist void".split()  # noqa: SIM905
 
 
+# The nineteen classes that Cityscapes is scored on, by their ids; the others up to 33 are void (Cordts et al., 2016).
+CITYSCAPES_CLASSES = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+CITYSCAPES_VOID = sorted(set(range(34)) - set(CITYSCAPES_CLASSES.values()))
+
+
 @dataclass(frozen=True)
 class MaskClasses:
     """The classes of a data set, in the order of their labels.
@@ -66,7 +91,8 @@ def own_names(folder: Path, kind: str) -> Sequence[str] | Mapping[str, int] | No
     """What the data set itself calls its numbers 0, 1, 2, ..., or {name: number}; None where it does not say.
 
     Raises:
-        ValueError: for a line of `labelmap.txt` (CVAT) or `_classes.csv` (Roboflow) without its colour or number.
+        ValueError: for a line of `labelmap.txt` (CVAT), `_classes.csv` (Roboflow) or `class_dict.csv` (CamVid and
+            others on Kaggle) without its colour or number.
     """
     if (file := folder / "classes.txt").is_file():
         names = [line.strip() for line in _lines(file) if line.strip()]
@@ -77,7 +103,9 @@ def own_names(folder: Path, kind: str) -> Sequence[str] | Mapping[str, int] | No
     tables = [folder / "_classes.csv", *sorted(folder.glob("*/_classes.csv"))]  # one in each split, all alike
     if (file := next((table for table in tables if table.is_file()), None)) is not None:
         return _table(file)
-    return {"voc": VOC_CLASSES, "camvid": CAMVID_CLASSES}.get(kind)
+    if (file := folder / "class_dict.csv").is_file():
+        return _colour_table(file)
+    return {"voc": VOC_CLASSES, "camvid": CAMVID_CLASSES, "cityscapes": CITYSCAPES_CLASSES}.get(kind)
 
 
 def _lines(file: Path) -> list[str]:
@@ -108,6 +136,19 @@ def _table(file: Path) -> dict[str, int]:
             names[row[1].strip()] = int(row[0])
         except (IndexError, ValueError) as error:
             raise ValueError(f"{file}: line {number} is no number and name: {','.join(row)!r}.") from error
+    return names
+
+
+def _colour_table(file: Path) -> dict[str, int]:
+    names: dict[str, int] = {}
+    for number, row in enumerate(csv.reader(_lines(file)), start=1):
+        if not row or number == 1:  # name, r, g, b
+            continue
+        require_unique([*names, row[0].strip()], file)
+        try:
+            names[row[0].strip()] = number_of(row[1:4])
+        except ValueError as error:
+            raise ValueError(f"{file}: line {number} is no name and colour: {','.join(row)!r}.") from error
     return names
 
 

@@ -13,12 +13,15 @@ MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass",
 LAYOUTS = (
     "images/ and masks/ (also inside a folder a split, or with a folder a split inside each), <name>.jpg beside "
     "<name>_mask.png (also inside a folder a split), "
-    "<split>/ and <split>annot/ as CamVid, VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
+    "<split>/ and <split>annot/ as CamVid (or <split>_labels/, <split>_masks/), Cityscapes (leftImg8bit/, gtFine/), "
+    "VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
     "<name>-volume.tif and <name>-labels.tif as ISBI 2012, 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell Tracking "
     "Challenge, or polygons as COCO, YOLO and LabelMe"
 )
+BESIDE_SPLITS = ("annot", "_labels", "_masks", "_mask")  # of the folders of masks beside those of images
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
 STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
+CITYSCAPES_IMAGE, CITYSCAPES_MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 CTC_IMAGE = re.compile(r"t(\d{3,})\.tif")
 CTC_MASK = "man_seg"
 
@@ -30,7 +33,7 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        kind: "folders", "camvid", "voc", "stacks", "ctc" or "beside".
+        kind: "folders", "camvid", "cityscapes", "voc", "stacks", "ctc" or "beside".
         splits: {split: pairs of image and mask, None for one that is missing}; "" where there are no splits.
         instances: the masks number objects.
         faults: entries of lists that lead nowhere.
@@ -46,7 +49,8 @@ def find(folder: Path) -> Found | None:
     """The images and masks of a folder, None for one in another layout."""
     if not folder.is_dir():
         return None
-    layouts: tuple[Callable[[Path], Found | None], ...] = (_voc, _folders, _camvid, _stacks, _ctc, _beside)
+    layouts: tuple[Callable[[Path], Found | None], ...]
+    layouts = (_voc, _folders, _beside_splits, _cityscapes, _stacks, _ctc, _beside)
     return next((found for layout in layouts if (found := layout(folder)) is not None), None)
 
 
@@ -89,10 +93,28 @@ def _folders(folder: Path) -> Found | None:
     return Found("folders", splits, instances) if splits else None
 
 
-def _camvid(folder: Path) -> Found | None:
-    names = [path.name for path in _folders_in(folder) if (folder / f"{path.name}annot").is_dir()]
-    splits = {name: _pairs(folder / name, folder / f"{name}annot") for name in names}
-    return Found("camvid", splits) if splits else None
+def _beside_splits(folder: Path) -> Found | None:
+    """train/ and trainannot/ as SegNet's CamVid has them, train_labels/ or train_masks/ as others."""
+    for ending in BESIDE_SPLITS:
+        names = [path.name for path in _folders_in(folder) if (folder / f"{path.name}{ending}").is_dir()]
+        splits = {name: _pairs(folder / name, folder / f"{name}{ending}") for name in names}
+        if splits:
+            return Found("camvid" if ending == "annot" else "folders", splits)
+    return None
+
+
+def _cityscapes(folder: Path) -> Found | None:
+    """leftImg8bit/train/aachen/aachen_0_1_leftImg8bit.png and gtFine/train/aachen/aachen_0_1_gtFine_labelIds.png."""
+    splits = {}
+    for path in _folders_in(folder / "gtFine") if (folder / "gtFine").is_dir() else []:
+        masks = {file.name.removesuffix(CITYSCAPES_MASK): file for file in sorted(path.glob(f"*/*{CITYSCAPES_MASK}"))}
+        images = {
+            file.name.removesuffix(CITYSCAPES_IMAGE): file
+            for file in sorted((folder / "leftImg8bit" / path.name).glob(f"*/*{CITYSCAPES_IMAGE}"))
+        }
+        if masks:
+            splits[path.name] = [(images.get(stem), masks.get(stem)) for stem in sorted(images.keys() | masks.keys())]
+    return Found("cityscapes", splits) if splits else None
 
 
 def _stacks(folder: Path) -> Found | None:

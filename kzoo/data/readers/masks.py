@@ -55,8 +55,9 @@ def read(
         source: the folder; see `mask_layouts.LAYOUTS`. Files of several pages are stacks of images and masks.
         split: as the data set names it; None for all of it.
         class_names: which classes, in which order; or, where the folder does not name them, what the numbers mean. None
-            for the lines of `classes.txt` in the folder (a class called void is void), what `_classes.csv` or
-            `labelmap.txt` say, VOC's and CamVid's own names, or the numbers and colours as they are.
+            for the lines of `classes.txt` in the folder (a class called void is void), what `_classes.csv`,
+            `class_dict.csv` or `labelmap.txt` say, VOC's, CamVid's and Cityscapes' own names, or the numbers and
+            colours as they are.
         values: the number or colour of each class in the masks, as [0, 255] for black and white ones, or ["#000000",
             "#800000"]; None: the names' places 0, 1, 2, ..., or without names what occurs in the data set.
         void: the numbers or colours of pixels that show nothing known, besides 255; 255 is a class where it is the only
@@ -80,7 +81,7 @@ def read(
         mask_classes.own_names(folder, found.kind),
         class_names,
         values,
-        void,
+        mask_classes.CITYSCAPES_VOID if void is None and found.kind == "cityscapes" else void,
         found.instances if instances is None else instances,
         str(source),
     )
