@@ -80,10 +80,10 @@ class Served:
         }
 
     def infer(self, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs for one input, as NumPy arrays.
+        """The outputs for one of protocol.INPUTS, as NumPy arrays.
 
         Raises:
-            Fault: for another name, type, shape, or a file that is no image.
+            Fault: for another type, shape, or a file that is no image.
         """
         if name == "image_bytes":
             if values.dtype != object or values.ndim != 1:
@@ -92,8 +92,6 @@ class Served:
             for row, content in enumerate(values):
                 self._check_file(row, content)
             return self._run(name, values)
-        if name != "image":
-            raise Fault(f"there is no input {name[:60]!r}; there are image and image_bytes")
         if str(values.dtype) not in ("float32", "uint8"):
             raise Fault(f"input image must be FP32 or UINT8, got {protocol.NAMES.get(str(values.dtype), 'no numbers')}")
         if values.shape[1:] != (*self.image_size, 3):
