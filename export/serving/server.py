@@ -14,7 +14,6 @@ one line that says why; none ends the server.
 import argparse
 import asyncio
 import contextlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import image_files
 import numpy as np
 import protocol
 import uvicorn
@@ -90,7 +90,7 @@ class Served:
                 raise Fault(f"input image_bytes must be BYTES of shape [-1], got {values.dtype} {list(values.shape)}")
             self._check_batch(values)
             for row, content in enumerate(values):
-                self._check_file(row, content)
+                image_files.check(row, content, self.max_megapixels)
             return self._run(name, values)
         if str(values.dtype) not in ("float32", "uint8"):
             raise Fault(f"input image must be FP32 or UINT8, got {protocol.NAMES.get(str(values.dtype), 'no numbers')}")
@@ -120,20 +120,6 @@ class Served:
     def _check_batch(self, values: np.ndarray) -> None:
         if not 1 <= len(values) <= self.max_batch:
             raise Fault(f"a request holds 1 to {self.max_batch} images, got {len(values)}")
-
-    def _check_file(self, row: int, content: bytes) -> None:
-        """Refuses what is no image, or one that would take too much memory, from the file's header alone."""
-        try:
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF", "BMP")) as image:
-                width, height = image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise Fault(f"image_bytes: file {row} is no JPEG, PNG, GIF or BMP image") from error
-        if width * height > self.max_megapixels * 1e6:
-            raise Fault(
-                f"image_bytes: file {row} has {width} x {height} pixels, at most {self.max_megapixels:g} megapixels "
-                "are taken",
-                413,
-            )
 
 
 class Queue:
