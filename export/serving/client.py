@@ -72,6 +72,19 @@ class Client:
         except urllib.error.HTTPError as error:
             reason = error.read(4096).decode("utf-8", "replace")
             raise RuntimeError(f"{error.code} {reason}") from None
+        except (urllib.error.URLError, ConnectionError) as error:
+            if body is not None and isinstance(getattr(error, "reason", error), ConnectionError):
+                self._check_size(len(body))
+            raise
+
+    def _check_size(self, size: int) -> None:
+        """Says why a server closed the connection while `size` bytes were sent: what it said itself is lost then."""
+        limit = self.metadata().get("parameters", {}).get("max_megabytes")
+        if limit is not None and size > limit * 1e6:
+            raise RuntimeError(
+                f"the request has {size / 1e6:.1f} MB, and the server takes at most {limit:g} MB. "
+                "Send fewer or smaller images at once."
+            ) from None
 
 
 def main() -> int:

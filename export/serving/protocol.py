@@ -22,7 +22,7 @@ MOST_VALUES = 2**40
 
 
 class Fault(Exception):
-    """Something wrong with a request: an HTTP status of 4xx, and why."""
+    """Why a request is not answered: an HTTP status, of 4xx where something is wrong with it, and the reason."""
 
     def __init__(self, reason: str, status: int = 400):
         super().__init__(reason)
