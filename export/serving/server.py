@@ -55,7 +55,9 @@ class Served:
         self.signatures = self._model.signatures
         file = folder / "assets" / "kzoo.json"
         about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        wanted = {"serving_default", "serve_uint8", "serve_encoded"}
+        # How a segmenter wants an image taken apart; empty for a network that sees the whole image.
+        self.tiles = {key: about[key] for key in ("tile_size", "stride")} if about.get("tile_size") else {}
+        wanted = {"serving_default", "serve_uint8"} | (set() if self.tiles else {"serve_encoded"})
         if not about or not wanted <= set(self.signatures):
             raise ValueError(f"{folder}: lacks kzoo's signatures. Export it with kzoo export --format saved_model.")
         self.name = name or about["name"]
@@ -66,6 +68,7 @@ class Served:
 
     def metadata(self) -> dict:
         outputs = self.signatures["serving_default"].structured_outputs
+        files = [] if self.tiles else [{"name": "image_bytes", "datatype": "BYTES", "shape": [-1]}]
         return {
             "name": self.name,
             "versions": ["1"],
@@ -73,13 +76,13 @@ class Served:
             "inputs": [
                 {"name": "image", "datatype": "UINT8", "shape": [-1, *self.image_size, 3]},
                 {"name": "image", "datatype": "FP32", "shape": [-1, *self.image_size, 3]},
-                {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
+                *files,
             ],
             "outputs": [
                 {"name": name, "datatype": protocol.NAMES[spec.dtype.name], "shape": [n or -1 for n in spec.shape]}
                 for name, spec in sorted(outputs.items())
             ],
-            "parameters": {"class_names": self.class_names},
+            "parameters": {"class_names": self.class_names, **self.tiles},
         }
 
     def infer(self, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,6 +92,12 @@ class Served:
             Fault: for another type, shape, or a file that is no image.
         """
         if name == "image_bytes":
+            if self.tiles:
+                height, width = self.image_size
+                raise Fault(
+                    f"{self.name} labels an image tile by tile and takes no image files. Send tiles as the tensor "
+                    f"image [-1, {height}, {width}, 3], or use export/python/kzoo_lite.py with a .tflite file."
+                )
             if values.dtype != object or values.ndim != 1:
                 raise Fault(f"input image_bytes must be BYTES of shape [-1], got {values.dtype} {list(values.shape)}")
             self._check_batch(values)

@@ -60,6 +60,34 @@ def run(program: str, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=180, check=False)
 
 
+# === Tiles
+
+
+def test_a_segmenter_of_tiles_says_so_and_takes_tiles(server, tiled):
+    about = server.client.metadata()
+    assert [one["name"] for one in about["inputs"]] == ["image", "image"]
+    assert about["parameters"]["tile_size"] == list(tiled.tile_size)
+    assert about["parameters"]["stride"] == tiled.stride == 4
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 60, 76, 3), np.uint8)
+    found, expected = server.client.infer(pixels), tiled.infer(pixels.astype("float32"))
+    assert found["labels"].shape == (2, *tiled.tile_size)
+    np.testing.assert_array_equal(found["labels"], expected["labels"])
+
+
+def test_a_segmenter_of_tiles_refuses_files_and_says_what_to_do(server, pictures):
+    content = pictures[0].read_bytes()
+    for ask in (server.client.infer, server.client.predict):
+        with pytest.raises(RuntimeError, match=r"400 .*takes no image files. Send tiles .*\[-1, 60, 76, 3\]"):
+            ask([content])
+    for more in ([], ["--protocol", "v1"], ["--tensor"]):
+        done = run("client.py", server.url, pictures[0], *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert "tile by tile" in done.stderr
+        assert "kzoo_lite.py" in done.stderr
+
+
 # === Bodies
 
 
