@@ -121,11 +121,11 @@ def _ask_for(client: Client, about: dict, path: str, content: bytes, options) ->
             f"{client.model} labels an image tile by tile, and --tensor would squeeze it into one. "
             "Use export/python/kzoo_lite.py with a .tflite file."
         )
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     height, width = about["inputs"][0]["shape"][1:3]
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
+        rgb = ImageOps.exif_transpose(image).convert("RGB")
     pixels = np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR))
     found = _first(client.infer(pixels[None]))
     if "boxes" in found:

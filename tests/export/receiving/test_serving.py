@@ -247,3 +247,15 @@ def test_the_client_command_prints_what_the_exported_file_finds(server, pictures
     for output in outputs:
         assert [one["name"] for one in output] == [["red", "blå"][label] for label in found["labels"][0, :2]]
         np.testing.assert_allclose([one["box"] for one in output], found["boxes"][0, :2], atol=0.02)
+
+
+def test_pixels_that_the_client_sends_are_upright(server, pictures, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    with Image.open(pictures[1]) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    command = [sys.executable, FOLDER / "client.py", server.url, pictures[1], tmp_path / "turned.png", "--tensor"]
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=180, check=True)
+    upright, turned = (json.loads(line)["detections"] for line in done.stdout.splitlines())
+    assert len(upright) == 2
+    assert turned == upright
