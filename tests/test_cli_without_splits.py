@@ -123,7 +123,7 @@ def test_a_run_is_scored_on_what_it_held_out(trained, capsys):
     assert "2 images" in capsys.readouterr().out
     assert json.loads((trained / "evaluation.json").read_text())["scores"] == evaluation["scores"]
     assert cli.run(["evaluate", str(trained), "--limit", "1"]) == 0
-    assert "1 images" in capsys.readouterr().out
+    assert "1 image (" in capsys.readouterr().out
     other = ["evaluate", str(trained), "--data-option", "values=[0,1,7]", "--output", str(trained.parent / "other")]
     assert cli.run([*other, "--json", str(trained.parent / "other.json")]) == 0
     rows = json.loads((trained.parent / "other.json").read_text())["per_class"]

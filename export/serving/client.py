@@ -2,7 +2,7 @@
 
 python client.py http://127.0.0.1:8080 photo.jpg ... [--score 0.5]         # the files as they are, V2
 python client.py http://127.0.0.1:8080 photo.jpg --protocol v1             # the same as JSON with base64
-python client.py http://127.0.0.1:8080 photo.jpg --tensor                  # decoded and resized here
+python client.py http://127.0.0.1:8080 photo.jpg --tensor                  # decoded, turned upright and resized here
 """
 
 import argparse
@@ -72,6 +72,19 @@ class Client:
         except urllib.error.HTTPError as error:
             reason = error.read(4096).decode("utf-8", "replace")
             raise RuntimeError(f"{error.code} {reason}") from None
+        except (urllib.error.URLError, ConnectionError) as error:
+            if body is not None and isinstance(getattr(error, "reason", error), ConnectionError):
+                self._check_size(len(body))
+            raise
+
+    def _check_size(self, size: int) -> None:
+        """Says why a server closed the connection while `size` bytes were sent: what it said itself is lost then."""
+        limit = self.metadata().get("parameters", {}).get("max_megabytes")
+        if limit is not None and size > limit * 1e6:
+            raise RuntimeError(
+                f"the request has {size / 1e6:.1f} MB, and the server takes at most {limit:g} MB. "
+                "Send fewer or smaller images at once."
+            ) from None
 
 
 def main() -> int:
@@ -80,7 +93,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     parser.add_argument("--model", help="[the server's only one]")
     parser.add_argument("--protocol", choices=("v1", "v2"), default="v2")
-    parser.add_argument("--tensor", action="store_true", help="decode and resize here, send pixels (V2)")
+    parser.add_argument("--tensor", action="store_true", help="decode, turn upright and resize here, send pixels (V2)")
     parser.add_argument("--score", type=float, default=0.5, help="leave out what scores less [0.5]")
     options = parser.parse_args()
     try:
@@ -103,11 +116,16 @@ def _ask_for(client: Client, about: dict, path: str, content: bytes, options) ->
         return {name: np.array(values) for name, values in client.predict([content])[0].items()}
     if not options.tensor:
         return _first(client.infer([content]))
-    from PIL import Image
+    if about.get("parameters", {}).get("tile_size"):
+        raise ValueError(
+            f"{client.model} labels an image tile by tile, and --tensor would squeeze it into one. "
+            "Use export/python/kzoo_lite.py with a .tflite file."
+        )
+    from PIL import Image, ImageOps
 
     height, width = about["inputs"][0]["shape"][1:3]
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
+        rgb = ImageOps.exif_transpose(image).convert("RGB")
     pixels = np.asarray(rgb.resize((width, height), Image.Resampling.BILINEAR))
     found = _first(client.infer(pixels[None]))
     if "boxes" in found:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import math
+import reprlib
 import struct
 from typing import Any
 
@@ -15,10 +16,13 @@ import numpy as np
 
 DATATYPES = {"FP32": "float32", "UINT8": "uint8", "INT32": "int32", "BYTES": "object"}
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+INPUTS = ("image", "image_bytes")
+MOST_DIMENSIONS = 8
+MOST_VALUES = 2**40
 
 
 class Fault(Exception):
-    """Something wrong with a request: an HTTP status of 4xx, and why."""
+    """Why a request is not answered: an HTTP status, of 4xx where something is wrong with it, and the reason."""
 
     def __init__(self, reason: str, status: int = 400):
         super().__init__(reason)
@@ -91,7 +95,8 @@ def read_v2(body: bytes, json_length: str | None) -> tuple[str, np.ndarray, dict
     """
     length = len(body)
     if json_length is not None:
-        if not json_length.isdecimal() or int(json_length) > len(body):
+        # Python makes no number of thousands of digits.
+        if not json_length.isdecimal() or len(json_length) > 18 or int(json_length) > len(body):
             raise Fault(f"Inference-Header-Content-Length must be 0..{len(body)}, got {json_length[:40]!r}")
         length = int(json_length)
     request = parse_json(body[:length])
@@ -100,17 +105,26 @@ def read_v2(body: bytes, json_length: str | None) -> tuple[str, np.ndarray, dict
         raise Fault('"inputs" must be a list of one tensor, "image" or "image_bytes"')
     (tensor,) = inputs
     name, shape, datatype = tensor.get("name"), tensor.get("shape"), tensor.get("datatype")
-    if not isinstance(name, str) or datatype not in DATATYPES:
-        raise Fault(f"an input needs a name and a datatype out of {', '.join(DATATYPES)}, got {_brief(datatype)}")
-    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
-        raise Fault(f"input {name}: the shape must be a list of whole numbers, got {_brief(shape)}")
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if name not in INPUTS:
+        raise Fault(f"there is no input {_brief(name)}; there are {' and '.join(INPUTS)}")
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise Fault(f"input {name}: needs a datatype out of {', '.join(DATATYPES)}, got {_brief(datatype)}")
+    _check_shape(name, shape)
+    size = _parameters(tensor).get("binary_data_size")
     if size is not None:
         return name, _binary(name, shape, datatype, body[length:], size), request
     if "data" not in tensor:
         raise Fault(f'input {name}: has neither "data" nor a parameter "binary_data_size"')
     return name, _listed(name, shape, datatype, tensor["data"]), request
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS:
+        raise Fault(f"input {name}: the shape must be a list of at most {MOST_DIMENSIONS} sizes, got {_brief(shape)}")
+    if not all(type(n) is int and 0 <= n < 2**31 for n in shape):
+        raise Fault(f"input {name}: the shape must be a list of whole numbers below 2^31, got {_brief(shape)}")
+    if math.prod(n for n in shape if n) > MOST_VALUES:  # NumPy multiplies without the zeros, too
+        raise Fault(f"input {name}: a tensor of shape {shape} is too large")
 
 
 def _binary(name: str, shape: list[int], datatype: str, content: bytes, size: Any) -> np.ndarray:
@@ -157,16 +171,14 @@ def _shaped(name: str, shape: list[int], values: np.ndarray) -> np.ndarray:
 
 def write_v2(model: str, request: dict, found: dict[str, np.ndarray]) -> tuple[bytes, int | None]:
     """(body, length of its JSON part or None where all is JSON), with the outputs that the request asks for."""
-    binary = _flag(request, "binary_data_output")
+    binary = bool(_parameters(request).get("binary_data_output"))
     wanted = dict.fromkeys(found, binary)
     if request.get("outputs"):
         asked = request["outputs"]
-        if not isinstance(asked, list) or not all(isinstance(one, dict) and one.get("name") in found for one in asked):
+        names = tuple(found)  # unlike a dict it can be asked for a list, too
+        if not isinstance(asked, list) or not all(isinstance(one, dict) and one.get("name") in names for one in asked):
             raise Fault(f'"outputs" must be a list of objects, each with a name out of {", ".join(sorted(found))}')
-        wanted = {
-            one["name"]: _flag(one, "binary_data") if "binary_data" in (one.get("parameters") or {}) else binary
-            for one in asked
-        }
+        wanted = {one["name"]: bool(_parameters(one).get("binary_data", binary)) for one in asked}
     outputs, tail = [], []
     for name, as_binary in wanted.items():
         values = found[name]
@@ -184,9 +196,13 @@ def write_v2(model: str, request: dict, found: dict[str, np.ndarray]) -> tuple[b
     return head + b"".join(tail), len(head) if tail else None
 
 
-def _flag(part: dict, name: str) -> bool:
+def _parameters(part: dict) -> dict:
     parameters = part.get("parameters")
-    return bool(parameters.get(name)) if isinstance(parameters, dict) else False
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise Fault(f'"parameters" must be an object, got {_brief(parameters)}')
+    return parameters
 
 
 # === Values
@@ -213,5 +229,6 @@ def _pixels(values: Any) -> np.ndarray:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    """A value from a request, quoted: no longer than a part of a line, and of characters that can be written."""
+    text = reprlib.repr(value)
     return text if len(text) < 60 else f"{text[:57]}..."

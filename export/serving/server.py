@@ -14,14 +14,17 @@ one line that says why; none ends the server.
 import argparse
 import asyncio
 import contextlib
-import io
 import json
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import bodies
+import image_files
 import numpy as np
 import protocol
 import uvicorn
@@ -29,13 +32,13 @@ from PIL import Image
 from protocol import Fault
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIGNATURES = {("image", "float32"): "serving_default", ("image", "uint8"): "serve_uint8"}
-BODY_SECONDS = 60  # a client that sends slower holds a place in the queue no longer
+SHUTDOWN_SECONDS = 10  # for requests that have begun
 JSON_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -50,11 +53,13 @@ class Served:
         self._tf = tf
         self._model = tf.saved_model.load(str(folder))
         self.signatures = self._model.signatures
-        if not {"serving_default", "serve_uint8", "serve_encoded"} <= set(self.signatures):
-            raise SystemExit(
-                f"error: {folder}: lacks kzoo's signatures. Export it with kzoo export --format saved_model."
-            )
-        about = json.loads((folder / "assets" / "kzoo.json").read_text(encoding="utf-8"))
+        file = folder / "assets" / "kzoo.json"
+        about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        # How a segmenter wants an image taken apart; empty for a network that sees the whole image.
+        self.tiles = {key: about[key] for key in ("tile_size", "stride")} if about.get("tile_size") else {}
+        wanted = {"serving_default", "serve_uint8"} | (set() if self.tiles else {"serve_encoded"})
+        if not about or not wanted <= set(self.signatures):
+            raise ValueError(f"{folder}: lacks kzoo's signatures. Export it with kzoo export --format saved_model.")
         self.name = name or about["name"]
         self.class_names: list[str] = about.get("class_names") or []
         self.image_size = tuple(about["image_size"])
@@ -63,6 +68,7 @@ class Served:
 
     def metadata(self) -> dict:
         outputs = self.signatures["serving_default"].structured_outputs
+        files = [] if self.tiles else [{"name": "image_bytes", "datatype": "BYTES", "shape": [-1]}]
         return {
             "name": self.name,
             "versions": ["1"],
@@ -70,30 +76,34 @@ class Served:
             "inputs": [
                 {"name": "image", "datatype": "UINT8", "shape": [-1, *self.image_size, 3]},
                 {"name": "image", "datatype": "FP32", "shape": [-1, *self.image_size, 3]},
-                {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
+                *files,
             ],
             "outputs": [
                 {"name": name, "datatype": protocol.NAMES[spec.dtype.name], "shape": [n or -1 for n in spec.shape]}
                 for name, spec in sorted(outputs.items())
             ],
-            "parameters": {"class_names": self.class_names},
+            "parameters": {"class_names": self.class_names, **self.tiles},
         }
 
     def infer(self, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs for one input, as NumPy arrays.
+        """The outputs for one of protocol.INPUTS, as NumPy arrays.
 
         Raises:
-            Fault: for another name, type, shape, or a file that is no image.
+            Fault: for another type, shape, or a file that is no image.
         """
         if name == "image_bytes":
+            if self.tiles:
+                height, width = self.image_size
+                raise Fault(
+                    f"{self.name} labels an image tile by tile and takes no image files. Send tiles as the tensor "
+                    f"image [-1, {height}, {width}, 3], or use export/python/kzoo_lite.py with a .tflite file."
+                )
             if values.dtype != object or values.ndim != 1:
                 raise Fault(f"input image_bytes must be BYTES of shape [-1], got {values.dtype} {list(values.shape)}")
             self._check_batch(values)
             for row, content in enumerate(values):
-                self._check_file(row, content)
+                image_files.check(row, content, self.max_megapixels)
             return self._run(name, values)
-        if name != "image":
-            raise Fault(f"there is no input {name[:60]!r}; there are image and image_bytes")
         if str(values.dtype) not in ("float32", "uint8"):
             raise Fault(f"input image must be FP32 or UINT8, got {protocol.NAMES.get(str(values.dtype), 'no numbers')}")
         if values.shape[1:] != (*self.image_size, 3):
@@ -123,20 +133,6 @@ class Served:
         if not 1 <= len(values) <= self.max_batch:
             raise Fault(f"a request holds 1 to {self.max_batch} images, got {len(values)}")
 
-    def _check_file(self, row: int, content: bytes) -> None:
-        """Refuses what is no image, or one that would take too much memory, from the file's header alone."""
-        try:
-            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "GIF", "BMP")) as image:
-                width, height = image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise Fault(f"image_bytes: file {row} is no JPEG, PNG, GIF or BMP image") from error
-        if width * height > self.max_megapixels * 1e6:
-            raise Fault(
-                f"image_bytes: file {row} has {width} x {height} pixels, at most {self.max_megapixels:g} megapixels "
-                "are taken",
-                413,
-            )
-
 
 class Queue:
     """Runs jobs on a few threads; one more than may wait is refused."""
@@ -160,51 +156,32 @@ class Queue:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
 
-def application(served: Served, queue: Queue, max_bytes: int) -> Starlette:
+def application(served: Served, queue: Queue, waiting: bodies.Bodies) -> Starlette:
     def known(request: Request) -> None:
         if request.path_params["name"] != served.name:
             raise Fault(f"there is no model {request.path_params['name'][:60]!r}; there is {served.name}", 404)
 
-    async def body(request: Request) -> bytes:
-        try:
-            return await asyncio.wait_for(read(request), BODY_SECONDS)
-        except TimeoutError:
-            raise Fault(f"the body did not arrive within {BODY_SECONDS} seconds", 408) from None
-        except ClientDisconnect:
-            raise Fault("the client left") from None
-
-    async def read(request: Request) -> bytes:
-        """The body, read no further than is allowed."""
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise Fault("a compressed body is not taken", 415)
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > max_bytes:
-                raise Fault(f"the body is larger than the {max_bytes / 1e6:g} MB that are taken", 413)
-            parts.append(part)
-        return b"".join(parts)
-
     async def predict(request: Request) -> Response:
-        known(request)
-        with queue.place():
-            content = await body(request)
+        async with waiting.body(request) as content:
+            known(request)  # not before: while it sends, a client hears no refusal
 
             def work() -> bytes:
                 return protocol.write_v1(served.infer(*protocol.read_v1(content)), served.class_names)
 
-            return Response(await queue.run(work), media_type="application/json")
+            with queue.place():
+                answer = await queue.run(work)
+        return Response(answer, media_type="application/json")
 
     async def infer(request: Request) -> Response:
-        known(request)
-        with queue.place():
-            content = await body(request)
+        async with waiting.body(request) as content:
+            known(request)
 
             def work() -> tuple[bytes, int | None]:
                 name, values, asked = protocol.read_v2(content, request.headers.get(JSON_LENGTH))
                 return protocol.write_v2(served.name, asked, served.infer(name, values))
 
-            answer, length = await queue.run(work)
+            with queue.place():
+                answer, length = await queue.run(work)
         if length is None:
             return Response(answer, media_type="application/json")
         return Response(answer, media_type="application/octet-stream", headers={JSON_LENGTH: str(length)})
@@ -224,7 +201,9 @@ def application(served: Served, queue: Queue, max_bytes: int) -> Starlette:
 
     async def v2_model(request: Request) -> JSONResponse:
         known(request)
-        return JSONResponse(served.metadata())
+        about = served.metadata()
+        about["parameters"]["max_megabytes"] = waiting.most / 1e6
+        return JSONResponse(about)
 
     async def v2_ready(request: Request) -> JSONResponse:
         known(request)
@@ -262,29 +241,84 @@ async def _say_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": f"{type(error).__name__} in the server"}, 500)
 
 
-def main() -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections; they wait until the server runs.
+
+    Raises:
+        ValueError: if there is no such host, or the port is taken or not allowed.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ValueError(
+            f"--host {host} --port {port}: {error.strerror}. Give another, or end what listens there."
+        ) from error
+
+
+def between(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    """What argparse makes of a text: a number of this kind, neither smaller nor larger."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must lie in {least}..{most}, got {text}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it where a text is no number
+    return number
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description="Serves a SavedModel of kzoo with the V1 and V2 protocols.")
     parser.add_argument("folder", type=Path, help="a SavedModel folder that kzoo exported")
     parser.add_argument("--name", help="name of the model in the URLs [its own]")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for all interfaces [127.0.0.1]")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--parallel", type=int, default=2, help="requests computed at once [2]")
-    parser.add_argument("--threads", type=int, default=0, help="of TensorFlow, for one operation [all cores]")
-    parser.add_argument("--queue", type=int, default=64, help="requests that may wait; others get a 429 [64]")
-    parser.add_argument("--max-batch", type=int, default=32, help="images in a request [32]")
-    parser.add_argument("--max-megapixels", type=float, default=64, help="of an encoded image [64]")
-    parser.add_argument("--max-megabytes", type=float, default=64, help="of a request [64]")
+    parser.add_argument("--port", type=between(int, 0, 65535), default=8080, help="0 takes a free one [8080]")
+    parser.add_argument("--parallel", type=between(int, 1, 256), default=2, help="requests computed at once [2]")
+    threads = between(int, 0, 1024)
+    parser.add_argument("--threads", type=threads, default=0, help="of TensorFlow, for one operation [all cores]")
+    waiting = between(int, 0, 10**6)
+    parser.add_argument("--queue", type=waiting, default=64, help="requests that may wait; others get a 429 [64]")
+    parser.add_argument("--max-batch", type=between(int, 1, 10**6), default=32, help="images in a request [32]")
+    megapixels = between(float, 0.001, 10**4)
+    parser.add_argument("--max-megapixels", type=megapixels, default=64, help="of an encoded image [64]")
+    megabytes = between(float, 0.001, 10**6)
+    parser.add_argument("--max-megabytes", type=megabytes, default=64, help="of a request [64]")
+    parser.add_argument("--total-megabytes", type=megabytes, default=1024, help="of all requests together [1024]")
     options = parser.parse_args()
+    try:
+        serve(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
     if not (options.folder / "saved_model.pb").is_file():
-        raise SystemExit(
-            f"error: {options.folder}: holds no SavedModel. Export one with kzoo export --format saved_model."
+        raise ValueError(f"{options.folder}: holds no SavedModel. Export one with kzoo export --format saved_model.")
+    if options.total_megabytes < options.max_megabytes:
+        raise ValueError(
+            f"--total-megabytes {options.total_megabytes:g} holds no request of --max-megabytes "
+            f"{options.max_megabytes:g}. Give it as much, or more."
         )
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
-    served = Served(options.folder, options.name, options.threads, options.max_batch, options.max_megapixels)
-    app = application(served, Queue(options.parallel, options.queue), int(options.max_megabytes * 1e6))
-    print(f"serving {served.name} at http://{options.host}:{options.port}/v2/models/{served.name}", flush=True)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", access_log=False)
+    with listen(options.host, options.port) as listening:  # before the model is loaded, which takes long
+        served = Served(options.folder, options.name, options.threads, options.max_batch, options.max_megapixels)
+        queue = Queue(options.parallel, options.queue)
+        waiting = bodies.Bodies(int(options.max_megabytes * 1e6), int(options.total_megabytes * 1e6))
+        config = uvicorn.Config(
+            application(served, queue, waiting),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        port = listening.getsockname()[1]
+        print(f"serving {served.name} at http://{options.host}:{port}/v2/models/{served.name}", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,8 @@ def saved_model(model: keras.Model, path: str | Path) -> Path:
     the size in `assets/kzoo.json`; a detector returns `boxes` (B, K, 4) in pixels, `labels`, `scores` (B, K) and
     `num_detections` (B,), a segmenter `labels` and `scores` (B, h, w). `serve_encoded` takes `image_bytes` (B,), whole
     JPEG, PNG, GIF or BMP files of any size, and decodes and resizes them inside the graph: its boxes are in pixels of
-    each file's image as it is stored (a JPEG's EXIF orientation is not applied), its label maps as above.
+    each file's image as it is stored (a JPEG's EXIF orientation is not applied), its label maps as above. A segmenter
+    with `tile_size` has no `serve_encoded`: an image larger than a tile is to be taken apart, not resized.
 
     Args:
         model: a detector of `kzoo.models` under the TensorFlow backend.
@@ -60,12 +61,14 @@ def saved_model(model: keras.Model, path: str | Path) -> Path:
     served.kept = [variable.value for variable in network.variables]
     served.serve = tf.function(from_floats, [tf.TensorSpec(pixels, tf.float32, name="image")], autograph=False)
     served.serve_uint8 = tf.function(from_bytes, [tf.TensorSpec(pixels, tf.uint8, name="image")], autograph=False)
-    served.serve_encoded = tf.function(
-        from_files, [tf.TensorSpec((batch,), tf.string, name="image_bytes")], autograph=False
-    )
+    names = ["serve", "serve_uint8"]
+    if getattr(model, "tile_size", None) is None:
+        files = tf.TensorSpec((batch,), tf.string, name="image_bytes")
+        served.serve_encoded = tf.function(from_files, [files], autograph=False)
+        names.append("serve_encoded")
     with writing.new_folder(path) as folder:
         with portable_operators():  # nobody knows where it will run, and what will convert it
-            signatures = {name: getattr(served, name) for name in ("serve", "serve_uint8", "serve_encoded")}
+            signatures = {name: getattr(served, name) for name in names}
             try:
                 tf.saved_model.save(served, str(folder), {"serving_default": served.serve, **signatures})
             except tf.errors.OpError as error:  # a full disk, for one

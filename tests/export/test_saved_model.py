@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kzoo import export, images
+from kzoo import export, images, models
 from kzoo.export import writing
 
 
@@ -60,6 +60,15 @@ def test_a_broken_encoded_file_is_an_error_and_not_a_grey_image(saved_model_fold
     for content in (b"", b"no image", buffer.getvalue()[: len(buffer.getvalue()) // 2]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             function(image_bytes=tf.constant([content]))
+
+
+def test_a_segmenter_that_wants_tiles_takes_no_files(tmp_path):
+    """Resized into one tile, an image would get a mask of the wrong size and place, without a word."""
+    for tiled in (False, True):
+        unet = models.create("unet", 2, image_size=(64, 64), padding="same", width=0.0625, depth=2, tiled=tiled)
+        found = tf.saved_model.load(str(export.saved_model(unet, tmp_path / "unet"))).signatures
+        assert ("serve_encoded" in found) is not tiled
+        assert found["serve_uint8"](image=tf.zeros((2, 64, 64, 3), tf.uint8))["labels"].shape == (2, 64, 64)
 
 
 def test_the_folder_says_what_is_in_it(saved_model_folder):

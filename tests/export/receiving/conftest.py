@@ -4,9 +4,15 @@
 folder` with images (PNG), take the place of the made ones where a test only compares two runtimes.
 """
 
+import http.client
+import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import client as kzoo_client
 import keras
 import numpy as np
 import pytest
@@ -56,6 +62,50 @@ def exported(model, segmenter, litert_file, tmp_path_factory) -> Path:
     tiled = models.create("unet", 3, image_size=(60, 76), width=0.0625, depth=2, class_names=["floor", "red", "blå"])
     export.litert(tiled, folder / "tiled.tflite")
     return folder
+
+
+class Server:
+    """export/serving/server.py, running in a process of its own on a free port."""
+
+    def __init__(self, folder: Path, *options: str):
+        program = Path(kzoo_client.__file__).with_name("server.py")
+        command = [sys.executable, str(program), str(folder), "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        assert line.startswith("serving"), "the server ended"
+        self.url, self.name = re.fullmatch(r"serving .+ at (http://[^/]+)/v2/models/(.+)\n", line).groups()
+        self.port = int(self.url.rpartition(":")[2])
+        self.client = kzoo_client.Client(self.url)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None):
+        """(status, JSON of the answer)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        status, content = response.status, response.read()
+        connection.close()
+        return status, json.loads(content) if content else None
+
+    def infer(self, tensor: dict, content: bytes, **more):
+        tensor = {**tensor, "parameters": {"binary_data_size": len(content)}}
+        head = json.dumps({"inputs": [tensor], **more}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        return self.ask("POST", f"/v2/models/{self.name}/infer", head + content, headers)
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """A function: SavedModel folder, options -> a running server, which is ended when all tests are through."""
+    servers = []
+
+    def start(folder: Path, *options: str) -> Server:
+        servers.append(Server(folder, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.terminate()
+        server.process.wait(30)
 
 
 @pytest.fixture(scope="session")

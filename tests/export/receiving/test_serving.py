@@ -1,12 +1,9 @@
 """export/serving: a SavedModel behind HTTP gives the right answer or a clear 4xx, and lives on."""
 
-import http.client
 import io
 import json
-import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,48 +24,11 @@ FOLDER = Path(protocol.__file__).parent
 SIZE = (64, 96)
 
 
-class Server:
-    def __init__(self, port: int, process: subprocess.Popen):
-        self.port, self.process, self.url = port, process, f"http://127.0.0.1:{port}"
-        self.client = None
-
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None):
-        """(status, JSON of the answer)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        status, content = response.status, response.read()
-        connection.close()
-        return status, json.loads(content) if content else None
-
-    def infer(self, tensor: dict, content: bytes, **more):
-        tensor = {**tensor, "parameters": {"binary_data_size": len(content)}}
-        head = json.dumps({"inputs": [tensor], **more}).encode()
-        return self.ask(
-            "POST", "/v2/models/ssd/infer", head + content, {"Inference-Header-Content-Length": str(len(head))}
-        )
-
-
 @pytest.fixture(scope="module")
-def server(saved_model_folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, FOLDER / "server.py", saved_model_folder, "--port", str(port), "--max-batch", "8"]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
-    server = Server(port, process)
-    for _ in range(1800):
-        assert process.poll() is None, "the server ended"
-        try:
-            assert server.ask("GET", "/v2/health/ready")[0] == 200
-            break
-        except OSError:
-            time.sleep(0.1)
-    server.client = kzoo_client.Client(server.url)
+def server(start_server, saved_model_folder):
+    server = start_server(saved_model_folder, "--max-batch", "8")
     yield server
-    assert process.poll() is None  # it has outlived all tests
-    process.terminate()
-    process.wait(30)
+    assert server.process.poll() is None  # it has outlived all tests
 
 
 @pytest.fixture
@@ -158,6 +118,14 @@ WRONG = {
     "no image in JSON": ("POST", "/v1/models/ssd:predict", b'{"instances": [5]}', 400, "an instance must be"),
     "wrong shape in JSON": ("POST", "/v1/models/ssd:predict", b'{"instances": [[[[1,2,3]]]]}', 400, "the shape"),
     "NaN": ("POST", "/v1/models/ssd:predict", b'{"instances": [[[[NaN,2,3]]]]}', 400, "the shape"),
+    "a name that is no text": ("POST", "/v2/models/ssd/infer", b'{"inputs": [{"name": "\\ud800"}]}', 400, "no input"),
+    "a type that is no name": (
+        "POST",
+        "/v2/models/ssd/infer",
+        b'{"inputs": [{"name": "image", "datatype": [1]}]}',
+        400,
+        "datatype out of",
+    ),
 }
 
 
@@ -190,6 +158,27 @@ def test_a_wrong_tensor_gets_a_clear_4xx(server, tensor, content, status, reason
     got, answer = server.infer(tensor, content)
     assert (got, reason in answer["error"]) == (status, True), answer
     assert "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("output", [{"name": [1]}, {"name": "scores", "parameters": 5}])
+def test_a_wish_for_other_outputs_gets_a_clear_4xx(server, output):
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 64, 96, 3]}
+    status, answer = server.infer(tensor, bytes(18432), outputs=[output])
+    assert status == 400
+    assert "must be" in answer["error"]
+
+
+def test_a_gif_is_answered_by_its_first_frame_and_a_long_one_refused(server, model, batch):
+    first, second = (Image.fromarray(image).quantize(64) for image in batch[:2])
+    short, long = io.BytesIO(), io.BytesIO()
+    first.save(short, "GIF", save_all=True, append_images=[second])
+    found = server.client.infer([short.getvalue()])
+    expected = model.detect(np.asarray(first.convert("RGB"))[None])
+    np.testing.assert_allclose(found["scores"][0], expected["scores"][0], atol=1e-3)
+    frames = [Image.new("L", (3000, 3000), grey) for grey in range(8)]
+    frames[0].save(long, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(RuntimeError, match=r"413 .*3000 x 3000 pixels in 8 or more frames, at most 64 megapixels"):
+        server.client.infer([long.getvalue()])
 
 
 def test_a_jpeg_that_is_cut_short_gets_a_clear_4xx_and_its_neighbours_are_served_next(server, batch):
@@ -258,3 +247,15 @@ def test_the_client_command_prints_what_the_exported_file_finds(server, pictures
     for output in outputs:
         assert [one["name"] for one in output] == [["red", "blå"][label] for label in found["labels"][0, :2]]
         np.testing.assert_allclose([one["box"] for one in output], found["boxes"][0, :2], atol=0.02)
+
+
+def test_pixels_that_the_client_sends_are_upright(server, pictures, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    with Image.open(pictures[1]) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    command = [sys.executable, FOLDER / "client.py", server.url, pictures[1], tmp_path / "turned.png", "--tensor"]
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, timeout=180, check=True)
+    upright, turned = (json.loads(line)["detections"] for line in done.stdout.splitlines())
+    assert len(upright) == 2
+    assert turned == upright

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import time
 
 import numpy as np
 import protocol
@@ -62,11 +63,22 @@ def test_files_arrive_alike_as_base64_and_bytes():
         ((b"{}", None), '"inputs" must be'),
         ((b"{}", "7"), "must be 0..2"),
         ((b"{}", "-1"), "must be 0..2"),
+        ((b"{}", "9" * 45_000), "must be 0..2"),
+        (v2({"name": "picture", "shape": [1], "datatype": "FP32", "data": [1]}), "there is no input 'picture'"),
+        (v2({"name": "a\nb" * 99, "shape": [1], "datatype": "FP32", "data": [1]}), r"no input 'a\\nba\\nb"),
+        (v2({"name": "\ud800", "shape": [1], "datatype": "FP32", "data": [1]}), r"no input '\\ud800'"),
+        (v2({"name": [1], "shape": [1], "datatype": "FP32", "data": [1]}), r"no input \[1\]"),
         (v2({"name": "image", "shape": [1], "datatype": "FP8", "data": [1]}), "datatype out of"),
         (v2({"name": "image", "shape": [1.5], "datatype": "FP32", "data": [1]}), "list of whole numbers"),
         (v2({"name": "image", "shape": [-1], "datatype": "FP32", "data": [1]}), "list of whole numbers"),
         (v2({"name": "image", "shape": [2], "datatype": "FP32", "data": [1]}), "needs 2 values, got 1"),
-        (v2({"name": "image", "shape": [2**31 - 1] * 9, "datatype": "FP32", "data": [1]}), "got 1"),
+        (v2({"name": "image", "shape": [1], "datatype": [1], "data": [1]}), r"datatype out of .* got \[1\]"),
+        (v2({"name": "image", "shape": [1] * 9, "datatype": "FP32", "data": [1]}), "at most 8 sizes"),
+        (v2({"name": "image", "shape": [2**31 - 1] * 600, "datatype": "FP32", "data": [1]}), "at most 8 sizes"),
+        (v2({"name": "image", "shape": [2**31], "datatype": "FP32", "data": [1]}), r"below 2\^31"),
+        (v2({"name": "image", "shape": [2**30] * 8, "datatype": "FP32", "data": [1]}), "too large"),
+        (v2({"name": "image", "shape": [0] + [2**30] * 5, "datatype": "FP32", "data": []}), "too large"),
+        (v2({"name": "image", "shape": [1], "datatype": "FP32", "data": [1], "parameters": 5}), "must be an object"),
         (v2({"name": "image", "shape": [2], "datatype": "FP32", "data": [1, "x"]}), "no array of numbers"),
         (v2({"name": "image", "shape": [2], "datatype": "FP32", "data": [[1], [1, 2]]}), "no array of numbers"),
         (v2({"name": "image", "shape": [2], "datatype": "UINT8", "data": [1, 256]}), "whole numbers of UINT8"),
@@ -87,6 +99,15 @@ def test_a_wrong_v2_request_is_a_fault_of_one_line(request_, reason):
     assert "\n" not in fault.value.reason
     assert len(fault.value.reason) < 300
     assert 400 <= fault.value.status < 500
+    fault.value.reason.encode()  # it can be sent
+
+
+def test_a_shape_of_many_sizes_is_refused_without_multiplying_them():
+    body = b'{"inputs": [{"name": "image", "datatype": "FP32", "data": [1], "shape": [%s]}]}'
+    start = time.process_time()
+    with pytest.raises(protocol.Fault, match="at most 8 sizes"):
+        protocol.read_v2(body % b",".join([b"2147483647"] * 200_000), None)
+    assert time.process_time() - start < 5  # the product alone takes minutes
 
 
 @pytest.mark.parametrize(
@@ -133,5 +154,18 @@ def test_v2_answers_with_what_was_asked_for_in_the_form_asked_for():
     assert labels == {"name": "labels", "datatype": "INT32", "shape": [1, 4], "data": [1, 0, -1, -1]}
     assert scores["parameters"] == {"binary_data_size": 16}
     np.testing.assert_array_equal(np.frombuffer(body[length:], np.float32), FOUND["scores"][0])
-    with pytest.raises(protocol.Fault, match="name out of boxes, labels"):
-        protocol.write_v2("m", {"outputs": [{"name": "masks"}]}, FOUND)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"outputs": [{"name": "masks"}]}, "name out of boxes, labels"),
+        ({"outputs": [{"name": [1]}]}, "name out of boxes, labels"),
+        ({"outputs": {"name": "scores"}}, "must be a list"),
+        ({"outputs": [{"name": "scores", "parameters": 5}]}, '"parameters" must be an object, got 5'),
+        ({"parameters": [1]}, r'"parameters" must be an object, got \[1\]'),
+    ],
+)
+def test_a_wish_for_other_outputs_is_a_fault_of_one_line(request_, reason):
+    with pytest.raises(protocol.Fault, match=reason):
+        protocol.write_v2("m", request_, FOUND)
