@@ -75,3 +75,66 @@ def test_folders_that_cannot_be_are_said_in_one_line(draw, pictures, tmp_path, c
     assert reason in error
     assert error.count("\n") == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def film(exported, monkeypatch, tmp_path):
+    """A function: arguments -> the exit code of video.py, in a folder that holds in.avi, three frames."""
+    cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
+    import video
+
+    monkeypatch.chdir(tmp_path)
+    writer = cv2.VideoWriter("in.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(3):
+        writer.write(np.full((48, 64, 3), 40, np.uint8))
+    writer.release()
+
+    def film(*arguments, model="detector.tflite"):
+        monkeypatch.setattr(sys, "argv", ["video.py", *map(str, (exported / model, *arguments))])
+        return video.main()
+
+    return film
+
+
+def test_a_film_goes_into_a_new_folder(film, tmp_path, capsys):
+    assert film("in.avi", "--output", "new/deep/out.avi") == 0
+    assert capsys.readouterr().out.startswith("3 frames")
+    assert (tmp_path / "new/deep/out.avi").stat().st_size > 1000
+
+
+def test_films_that_cannot_be_are_said_in_one_line(film, monkeypatch, tmp_path, capsys):
+    before = (tmp_path / "in.avi").read_bytes()
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    cases = [
+        (("in.avi", "--output", "out.webm"), "out.webm: OpenCV cannot write this film. Give a name in .mp4 or .avi."),
+        (("in.avi", "--output", "in.avi/out.avi"), "in.avi"),
+        (("in.avi", "--output", "./in.avi"), "in.avi: is the film that is read. Give another --output."),
+        (("none.avi", "--output", "out.avi"), "none.avi: no camera or film that OpenCV can open"),
+        (("in.avi",), "no display for a window (DISPLAY is not set). Write a film with --output drawn.mp4."),
+    ]
+    for arguments, reason in cases:
+        assert film(*arguments) == 2, arguments
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert error.startswith("error: ")
+        assert reason in error
+        assert error.count("\n") == 1
+    assert (tmp_path / "in.avi").read_bytes() == before
+    assert film("in.avi", "--output", "out.avi", model="none.tflite") == 2
+    assert "none.tflite" in capsys.readouterr().err
+
+
+def test_an_opencv_without_windows_says_so(film, monkeypatch, capsys):
+    import cv2
+
+    def missing(*_):
+        raise cv2.error("The function is not implemented.\nRebuild the library with Windows or GTK+ support.")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", missing)
+    assert film("in.avi") == 2
+    assert capsys.readouterr().err == (
+        "error: this OpenCV opens no windows (opencv-python does). Write a film with --output drawn.mp4.\n"
+    )
