@@ -108,7 +108,9 @@ def look(browser, address: str, model: str, paths, threads: int) -> list[dict]:
     return found
 
 
-@pytest.mark.parametrize(("name", "threads"), [("detector", 1), ("detector", 2), ("detector-int8", 2)])
+@pytest.mark.parametrize(
+    ("name", "threads"), [("detector", 1), ("detector", 2), ("detector-int8", 2), ("detector-mediapipe", 2)]
+)
 def test_a_detector_finds_what_python_finds(browser, address, exported, pictures, name, threads):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, threads), strict=True):
@@ -125,7 +127,7 @@ def test_a_detector_finds_what_python_finds(browser, address, exported, pictures
             np.testing.assert_allclose(values, expected[key + ("es" if key == "box" else "s")][sure], atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["segmenter", "tiled"])
+@pytest.mark.parametrize("name", ["segmenter", "tiled", "segmenter-mediapipe"])
 def test_a_segmenter_labels_what_python_labels(browser, address, exported, pictures, name):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, 2), strict=True):

@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["detector", "detector-int8"])
+@pytest.mark.parametrize("name", ["detector", "detector-int8", "detector-mediapipe"])
 def test_a_detector_finds_what_python_finds(run, exported, pictures, name, threads):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     done = run(exported / f"{name}.tflite", *pictures, "--score", 0.05, "--threads", threads)
@@ -54,9 +54,10 @@ def test_a_detector_finds_what_python_finds(run, exported, pictures, name, threa
             np.testing.assert_allclose(values, wanted, atol=tolerance)
 
 
-def test_a_segmenter_labels_what_python_labels(run, exported, pictures):
-    client = kzoo_lite.Model(exported / "segmenter.tflite")
-    done = run(exported / "segmenter.tflite", *pictures, "--repeat", 3)
+@pytest.mark.parametrize("name", ["segmenter", "segmenter-mediapipe"])
+def test_a_segmenter_labels_what_python_labels(run, exported, pictures, name):
+    client = kzoo_lite.Model(exported / f"{name}.tflite")
+    done = run(exported / f"{name}.tflite", *pictures, "--repeat", 3)
     for path, line in zip(pictures, done.stdout.splitlines(), strict=True):
         expected = kzoo_lite.summary(client(kzoo_lite.read_image(path)), client, 0)["pixels"]
         assert len(expected) == 3
