@@ -63,10 +63,14 @@ def exported(model, segmenter, litert_file, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> list[Path]:
-    """Images of the detector's own size, larger, and smaller; PNG, which every decoder reads the same."""
+    """Images of the detector's own size, larger, smaller, and with alpha; PNG, which every decoder reads the same."""
     if given := os.environ.get("KZOO_IMAGES"):
         return sorted(Path(given).glob("*.png"))
     folder = tmp_path_factory.mktemp("pictures")
     for seed, size in enumerate((SIZE, (150, 200), (50, 40)), start=3):
         Image.fromarray(rectangles(*size, seed)[0]).save(folder / f"{seed}-{size[1]}x{size[0]}.png")
+    image = rectangles(80, 110, 8)[0]
+    Image.fromarray(image).quantize(256).save(folder / "8-palette.png", transparency=bytes(range(256)))
+    alpha = np.linspace(-255, 255, 80).clip(0).astype(np.uint8)  # the upper half is not to be seen at all
+    Image.fromarray(np.dstack([image, np.repeat(alpha[:, None], 110, axis=1)])).save(folder / "8-alpha.png")
     return sorted(folder.glob("*.png"))
