@@ -63,8 +63,8 @@ def test_a_segmenter_labels_what_python_labels(run, exported, pictures, name):
         assert len(expected) == 3
         found = json.loads(line)["pixels"]
         assert found.keys() == expected.keys()
-        for name, count in expected.items():
-            assert abs(found[name] - count) <= 2  # two classes may be equal to the last bit
+        for class_name, count in expected.items():
+            assert abs(found[class_name] - count) <= 2  # two classes may be equal to the last bit
 
 
 def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path):
@@ -72,10 +72,10 @@ def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path
     cases = [
         ((tmp_path / "no.tflite", pictures[0]), "not a LiteRT model"),
         ((tmp_path / "none.tflite", pictures[0]), "no such file"),
-        ((exported / "detector.tflite", tmp_path / "no.tflite"), "not a readable image"),
         ((exported / "tiled.tflite", pictures[0]), "wants tiles"),
         ((exported / "detector.tflite", pictures[0], "--score", "high"), "--score needs a number"),
         ((exported / "detector.tflite", pictures[0], "--threads"), "--threads needs a number"),
+        ((exported / "detector.tflite", pictures[0], "--treads", "2"), "--treads: no such option"),
         ((), "usage:"),
     ]
     for arguments, reason in cases:
@@ -83,3 +83,13 @@ def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path
         assert done.returncode == 2
         assert done.stdout == ""
         assert reason in done.stderr.splitlines()[-1]
+
+
+def test_images_that_cannot_be_read_are_passed_over(run, exported, pictures, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no image at all")
+    images = (tmp_path / "no.png", pictures[0], tmp_path / "none.png", pictures[1])
+    done = run(exported / "detector.tflite", *images)
+    assert done.returncode == 1
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(path) for path in pictures[:2]]
+    passed_over = [line.split(" (")[0] for line in done.stderr.splitlines() if line.startswith("passed over")]
+    assert passed_over == [f"passed over {path}: not a readable image" for path in images[::2]]
