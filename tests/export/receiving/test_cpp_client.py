@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo_lite
 
@@ -93,3 +94,32 @@ def test_images_that_cannot_be_read_are_passed_over(run, exported, pictures, tmp
     assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(path) for path in pictures[:2]]
     passed_over = [line.split(" (")[0] for line in done.stderr.splitlines() if line.startswith("passed over")]
     assert passed_over == [f"passed over {path}: not a readable image" for path in images[::2]]
+
+
+def test_a_jpeg_is_turned_upright_by_its_exif(run, exported, pictures, tmp_path):
+    turned_back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    with Image.open(pictures[1]) as image:
+        for orientation, how in turned_back.items():
+            exif = Image.Exif()
+            exif.endian = "<>"[orientation % 2]
+            exif[0x0112] = orientation
+            stored = image.transpose(how)
+            stored.save(tmp_path / f"{orientation}.jpg", quality=100, subsampling=0, exif=exif)
+    files = [pictures[1], *sorted(tmp_path.glob("*.jpg"))]
+    done = run(exported / "detector.tflite", *files)
+    assert done.returncode == 0, done.stderr
+    expected, *lines = [json.loads(line)["detections"] for line in done.stdout.splitlines()]
+    assert sorted(one["name"] for one in expected) == ["blå", "red"]
+    assert len(lines) == len(turned_back)
+    for found in lines:
+        assert [one["name"] for one in found] == [one["name"] for one in expected]
+        # A JPEG's pixels differ by a grey level or two from those it was made of.
+        np.testing.assert_allclose([one["box"] for one in found], [one["box"] for one in expected], atol=0.5)
