@@ -5,6 +5,9 @@ import {mirrored, nearest, resize, tileStarts} from "./pixels.js";
 
 const DETECTOR = ["boxes", "labels", "num_detections", "scores"];
 const SEGMENTER = ["labels", "scores"];
+// Of a file for MediaPipe Tasks: boxes y1, x1, y2, x2 in fractions of the image; each pixel's probabilities.
+const MEDIAPIPE_DETECTOR = ["detection_boxes", "detection_classes", "detection_scores", "num_detections"];
+const MEDIAPIPE_SEGMENTER = ["segmentation"];
 const WASM = "/node_modules/@litertjs/core/wasm/";
 
 let runtime = null;
@@ -23,12 +26,14 @@ export class Model {
     const compiled = await loadAndCompile(bytes, {accelerator: "wasm", cpuOptions: {numThreads: threads}});
     const outputs = compiled.getOutputDetails().map((one) => one.name).sort().join();
     const inputs = compiled.getInputDetails();
-    if (inputs.length !== 1 || (outputs !== DETECTOR.join() && outputs !== SEGMENTER.join())) {
+    const oneOf = (...forms) => forms.some((names) => outputs === names.join());
+    const detects = oneOf(DETECTOR, MEDIAPIPE_DETECTOR);
+    if (inputs.length !== 1 || (!detects && !oneOf(SEGMENTER, MEDIAPIPE_SEGMENTER))) {
       compiled.delete();
       throw new Error(`The outputs ${outputs} are not those of a detector or segmenter of kzoo.`);
     }
     const model = new Model();
-    model.task = outputs === DETECTOR.join() ? "detection" : "segmentation";
+    model.task = detects ? "detection" : "segmentation";
     model.size = [...inputs[0].shape].slice(1, 3);
     model.classNames = about.class_names ?? [];
     model.compiled = compiled;
@@ -88,7 +93,7 @@ export class Model {
     return {labels, scores};
   }
 
-  /** Every output by name, {data, shape}, for an image of the file's own size. */
+  /** Every output by kzoo's name, {data, shape}, for an image of the file's own size. */
   async run(image) {
     const values = this.input.dtype === "uint8" ? Uint8Array.from(image.data, (v) => Math.round(v)) : image.data;
     const tensor = new Tensor(values, [1, ...this.size, 3]);
@@ -99,12 +104,41 @@ export class Model {
       found[name] = {data: (await result.data()).slice(), shape: [...result.type.layout.dimensions]};
       result.delete();
     }
-    return found;
+    if (found.segmentation) return mostLikely(found.segmentation);
+    return found.detection_boxes ? inPixels(found, ...this.size) : found;
   }
 
   delete() {
     this.compiled.delete();
   }
+}
+
+/** The outputs of a detector for MediaPipe as kzoo's. */
+function inPixels(found, height, width) {
+  const boxes = found.detection_boxes.data;
+  for (let i = 0; i < boxes.length; i += 4) {
+    const [y1, x1, y2, x2] = boxes.subarray(i, i + 4);
+    boxes.set([x1 * width, y1 * height, x2 * width, y2 * height], i);
+  }
+  return {
+    boxes: found.detection_boxes,
+    labels: {...found.detection_classes, data: Int32Array.from(found.detection_classes.data)},
+    scores: found.detection_scores,
+    num_detections: found.num_detections,
+  };
+}
+
+/** The output of a segmenter for MediaPipe as kzoo's: each pixel's best class, and its probability. */
+function mostLikely({data, shape: [count, height, width, classes]}) {
+  const labels = new Int32Array(count * height * width);
+  const scores = new Float32Array(labels.length);
+  for (let i = 0; i < labels.length; i++) {
+    const pixel = data.subarray(i * classes, (i + 1) * classes);
+    scores[i] = Math.max(...pixel);
+    labels[i] = pixel.indexOf(scores[i]);
+  }
+  const shape = [count, height, width];
+  return {labels: {data: labels, shape}, scores: {data: scores, shape}};
 }
 
 /** kzoo.json from the zip archive behind a model; without one the class names of a labels.txt, or nothing. */

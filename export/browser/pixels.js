@@ -1,11 +1,16 @@
 // Images as plain arrays, resized and cut as kzoo does it in Python, so that a file finds the same everywhere.
 
-/** {data: Float32Array (height * width * 3), height, width} of an image that the browser can draw. */
+/**
+ * {data: Float32Array (height * width * 3), height, width} of an image that the browser can draw. Alpha is dropped, as
+ * in the other clients; an image that has some must be an ImageBitmap made with premultiplyAlpha "none".
+ */
 export function pixelsOf(source, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", {willReadFrequently: true});
   context.drawImage(source, 0, 0, width, height);
-  const rgba = context.getImageData(0, 0, width, height).data;
+  let rgba = context.getImageData(0, 0, width, height).data;
+  // A canvas keeps colours multiplied by alpha: where alpha is 0 they are lost, elsewhere rounded.
+  if (!isOpaque(rgba)) rgba = throughTexture(source, width, height) ?? rgba;
   const data = new Float32Array(width * height * 3);
   for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
     data[to] = rgba[from];
@@ -13,6 +18,27 @@ export function pixelsOf(source, width, height) {
     data[to + 2] = rgba[from + 2];
   }
   return {data, height, width};
+}
+
+function isOpaque(rgba) {
+  for (let i = 3; i < rgba.length; i += 4) if (rgba[i] < 255) return false;
+  return true;
+}
+
+/** RGBA by way of a texture, which keeps colours as they are; null without WebGL, or for an image beyond its limits. */
+function throughTexture(source, width, height) {
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl");
+  if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return null;
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, source);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+  const rgba = new Uint8Array(width * height * 4);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
+  const failed = gl.getError() !== gl.NO_ERROR;
+  gl.getExtension("WEBGL_lose_context")?.loseContext(); // a page may have only so many of them
+  return failed ? null : rgba;
 }
 
 /** Bilinear with antialiasing: a triangle as wide as the step where the image shrinks. Sides apart, columns first. */

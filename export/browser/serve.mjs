@@ -51,20 +51,34 @@ function fileOf(address, models) {
   return file.startsWith(join(HERE, "node_modules", "@litertjs") + sep) ? file : null;
 }
 
-const {values, positionals} = parseArgs({
-  options: {port: {type: "string", default: "8000"}, host: {type: "string", default: "127.0.0.1"}},
-  allowPositionals: true,
-});
-if (!positionals.length) {
-  console.error("usage: npm start -- FOLDER|FILE.tflite ... [--port 8000] [--host 127.0.0.1]");
+/** The options and folders of the command line. */
+function readArguments() {
+  const {values, positionals} = parseArgs({
+    options: {port: {type: "string", default: "8000"}, host: {type: "string", default: "127.0.0.1"}},
+    allowPositionals: true,
+  });
+  if (!/^\d+$/.test(values.port) || Number(values.port) > 65535) {
+    throw new Error(`--port ${values.port}: is no port. Give a number of 0 to 65535.`);
+  }
+  return {port: Number(values.port), host: values.host, paths: positionals};
+}
+
+function fail(error) {
+  console.error(`error: ${error.message.split("\n")[0]}`);
   process.exit(2);
 }
+
+let given;
 let models;
 try {
-  models = findModels(positionals);
+  given = readArguments();
+  if (!given.paths.length) {
+    console.error("usage: npm start -- FOLDER|FILE.tflite ... [--port 8000] [--host 127.0.0.1]");
+    process.exit(2);
+  }
+  models = findModels(given.paths);
 } catch (error) {
-  console.error(`error: ${error.message}`);
-  process.exit(2);
+  fail(error);
 }
 
 const server = createServer((request, response) => {
@@ -83,10 +97,7 @@ const server = createServer((request, response) => {
   if (request.method === "HEAD") return response.end();
   createReadStream(file).on("error", () => response.destroy()).pipe(response);
 });
-server.on("error", (error) => {
-  console.error(`error: ${error.message}`);
-  process.exit(2);
-});
-server.listen(Number(values.port), values.host, () => {
-  console.log(`http://${values.host === "127.0.0.1" ? "localhost" : values.host}:${server.address().port}/`);
+server.on("error", fail);
+server.listen(given.port, given.host, () => {
+  console.log(`http://${given.host === "127.0.0.1" ? "localhost" : given.host}:${server.address().port}/`);
 });

@@ -10,7 +10,8 @@ struct Image {
   std::vector<float> pixels;  // height * width * 3, RGB 0..255
 };
 
-// Reads a JPEG, PNG or BMP file. Orientation in EXIF is not applied. Throws std::runtime_error for what is no image.
+// Reads a JPEG, PNG, BMP or GIF file, a JPEG turned upright by its EXIF orientation. Throws std::runtime_error for what
+// is no image.
 Image read_image(const std::string& path);
 
 // Bilinear with antialiasing: a triangle as wide as the step where the image shrinks.

@@ -1,7 +1,8 @@
 // kzoo_lite MODEL.tflite IMAGE... [--threads 2] [--score 0.5] [--repeat 1]
 //
 // Prints one line of JSON an image, as kzoo_lite.py --json does: what was found, and milliseconds from decoded pixels
-// to the end (with --repeat the median of so many runs).
+// to the end (with --repeat the median of so many runs). Images that cannot be read are passed over, and the exit code
+// is 1 then.
 
 #include <algorithm>
 #include <chrono>
@@ -78,6 +79,8 @@ int main(int argc, char** argv) {
         repeat = std::max(1, static_cast<int>(number_after(argc, argv, i)));
       } else if (word == "--score") {
         score = number_after(argc, argv, i);
+      } else if (word.compare(0, 2, "--") == 0) {
+        throw std::runtime_error(word + ": no such option. There are --threads, --score and --repeat");
       } else {
         paths.push_back(word);
       }
@@ -87,8 +90,16 @@ int main(int argc, char** argv) {
       return 2;
     }
     Model model(paths[0], threads);
+    bool all_read = true;
     for (size_t i = 1; i < paths.size(); ++i) {
-      const Image image = read_image(paths[i]);
+      Image image;
+      try {
+        image = read_image(paths[i]);
+      } catch (const std::exception& error) {
+        std::cerr << "passed over " << error.what() << std::endl;
+        all_read = false;
+        continue;
+      }
       std::vector<double> times;
       std::string said;
       for (int run = 0; run < repeat; ++run) {
@@ -107,9 +118,9 @@ int main(int argc, char** argv) {
       std::cout << "{\"file\": " << quoted(paths[i]) << ", " << said << ", \"ms\": "
                 << number("%.2f", times[times.size() / 2]) << "}" << std::endl;
     }
+    return all_read ? 0 : 1;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 2;
   }
-  return 0;
 }

@@ -58,6 +58,13 @@ struct Tensor {
     return values;
   }
 
+  // Labels and counts, which a file for MediaPipe Tasks holds as floats.
+  std::vector<int> read_integers() const {
+    if (type.element_type == kLiteRtElementTypeInt32) return read<int>();
+    const auto values = read<float>();
+    return {values.begin(), values.end()};
+  }
+
   template <typename T>
   void write(const std::vector<T>& values) const {
     void* address = nullptr;
@@ -66,6 +73,18 @@ struct Tensor {
     LiteRtUnlockTensorBuffer(buffer);
   }
 };
+
+// The best class of each pixel, for probabilities (1, height, width, classes).
+std::vector<int> most_likely(const Tensor& probabilities) {
+  const auto values = probabilities.read<float>();
+  const size_t classes = probabilities.type.layout.dimensions[3];
+  std::vector<int> labels(values.size() / classes);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    const auto first = values.begin() + i * classes;
+    labels[i] = static_cast<int>(std::max_element(first, first + classes) - first);
+  }
+  return labels;
+}
 
 }  // namespace
 
@@ -143,8 +162,12 @@ Model::Model(const std::string& path, int threads) : runtime_(new Runtime) {
           "no buffer");
   }
   const LiteRtLayout& layout = r.input.type.layout;
-  const bool detector = r.find("boxes") && r.find("labels") && r.find("scores") && r.find("num_detections");
-  if ((!detector && !r.find("labels")) || layout.rank != 4 || layout.dimensions[3] != 3) {
+  const auto has = [&r](std::initializer_list<const char*> wanted) {
+    return std::all_of(wanted.begin(), wanted.end(), [&r](const char* name) { return r.find(name) != nullptr; });
+  };
+  const bool detector = has({"boxes", "labels", "scores", "num_detections"}) ||
+                        has({"detection_boxes", "detection_classes", "detection_scores", "num_detections"});
+  if ((!detector && !r.find("labels") && !r.find("segmentation")) || layout.rank != 4 || layout.dimensions[3] != 3) {
     throw std::runtime_error(path + ": its outputs are not those of a detector or segmenter of kzoo");
   }
   const auto json = about.find("kzoo.json");
@@ -157,7 +180,7 @@ Model::Model(const std::string& path, int threads) : runtime_(new Runtime) {
 
 Model::~Model() = default;
 
-bool Model::is_detector() const { return runtime_->find("boxes") != nullptr; }
+bool Model::is_detector() const { return runtime_->find("num_detections") != nullptr; }
 
 std::string Model::name(int label) const {
   const bool known = label >= 0 && label < static_cast<int>(class_names_.size());
@@ -182,22 +205,28 @@ void Model::run(const Image& image) {
 
 std::vector<Detection> Model::detect(const Image& image) {
   run(image);
-  const auto boxes = runtime_->find("boxes")->read<float>(), scores = runtime_->find("scores")->read<float>();
-  const auto labels = runtime_->find("labels")->read<int32_t>();
-  const int count = runtime_->find("num_detections")->read<int32_t>().at(0);
-  const float sx = static_cast<float>(image.width) / width_, sy = static_cast<float>(image.height) / height_;
+  // A file for MediaPipe Tasks has boxes as y1, x1, y2, x2 in fractions of the image.
+  const bool mediapipe = runtime_->find("detection_boxes") != nullptr;
+  const auto boxes = runtime_->find(mediapipe ? "detection_boxes" : "boxes")->read<float>();
+  const auto labels = runtime_->find(mediapipe ? "detection_classes" : "labels")->read_integers();
+  const auto scores = runtime_->find(mediapipe ? "detection_scores" : "scores")->read<float>();
+  const int count = runtime_->find("num_detections")->read_integers().at(0);
+  const int x = mediapipe ? 1 : 0, y = 1 - x;
+  const float sx = static_cast<float>(image.width) / (mediapipe ? 1 : width_);
+  const float sy = static_cast<float>(image.height) / (mediapipe ? 1 : height_);
   std::vector<Detection> found;
   for (int i = 0; i < count; ++i) {
     const float* box = &boxes[4 * i];
-    found.push_back({box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy, labels[i], scores[i]});
+    found.push_back({box[x] * sx, box[y] * sy, box[x + 2] * sx, box[y + 2] * sy, labels[i], scores[i]});
   }
   return found;
 }
 
 std::vector<int> Model::segment(const Image& image) {
   run(image);
-  const Tensor& labels = *runtime_->find("labels");
-  const auto values = labels.read<int32_t>();
-  const int32_t* shape = labels.type.layout.dimensions;
-  return nearest({values.begin(), values.end()}, shape[1], shape[2], image.height, image.width);
+  const Tensor* probabilities = runtime_->find("segmentation");  // of a file for MediaPipe Tasks
+  const Tensor& output = probabilities ? *probabilities : *runtime_->find("labels");
+  const auto labels = probabilities ? most_likely(output) : output.read_integers();
+  const int32_t* shape = output.type.layout.dimensions;
+  return nearest(labels, shape[1], shape[2], image.height, image.width);
 }

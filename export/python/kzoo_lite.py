@@ -3,7 +3,10 @@
     pip install ai-edge-litert numpy pillow
     python kzoo_lite.py model.tflite photo.jpg folder/ --output found [--score 0.5] [--threads 2] [--json]
 
-Class names, input size and tiles are read from the file. In a program of your own:
+Pictures get the names of their images, numbered where another file or picture has the name; files in the folder stay,
+but for pictures of an earlier call. Class names, input size and tiles are read from the model's file.
+
+In a program of your own:
 
     model = Model("model.tflite")
     found = model(numpy.asarray(PIL.Image.open("photo.jpg").convert("RGB")))
@@ -23,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 DETECTOR = {"boxes", "labels", "scores", "num_detections"}
@@ -31,6 +34,7 @@ SEGMENTER = {"labels", "scores"}
 # Of a file for MediaPipe Tasks: boxes y1, x1, y2, x2 in fractions of the image; each pixel's probabilities.
 MEDIAPIPE_DETECTOR = {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}
 MEDIAPIPE_SEGMENTER = {"segmentation"}
+DRAWN_BY = "kzoo_lite"  # stands in each picture, so that a later call knows what it may replace
 
 
 class Model:
@@ -211,12 +215,46 @@ def summary(found: dict[str, np.ndarray], model: Model, score: float) -> dict:
     }
 
 
-def images_in(given: list[Path]) -> Iterator[Path]:
+def images_in(given: list[Path], output: Path | None) -> Iterator[Path]:
+    """The images meant by the arguments; folders are searched to the bottom, but for the one the pictures go to."""
+    own = output.resolve() if output else None
     for path in given:
-        if path.is_dir():
-            yield from (one for one in sorted(path.rglob("*")) if one.suffix.lower() in SUFFIXES)
-        else:
+        if not path.is_dir():
             yield path
+            continue
+        inside = [one for one in sorted(path.rglob("*")) if one.suffix.lower() in SUFFIXES and one.is_file()]
+        others = [one for one in inside if own not in one.resolve().parents]
+        if inside and not others:
+            raise ValueError(f"{path}: is where the pictures go to. Give another folder as --output.")
+        if not others:
+            raise ValueError(f"{path}: holds no image ({', '.join(SUFFIXES)}). Give another folder.")
+        yield from others
+
+
+def places(images: list[Path], output: Path) -> dict[Path, Path]:
+    """Where each picture goes: under the image's own name, numbered where that is taken.
+
+    Files in the output's folder stay, but for pictures of an earlier call that are no images of this one.
+    """
+    given = {path.resolve() for path in images}
+    taken = {path.name.lower() for path in output.iterdir() if path.resolve() in given or not was_drawn(path)}
+    result = {}
+    for path in dict.fromkeys(images):
+        name, number = f"{path.stem}.png", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}.png"
+        taken.add(name.lower())
+        result[path] = output / name
+    return result
+
+
+def was_drawn(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == DRAWN_BY
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def main() -> int:
@@ -229,12 +267,23 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one line of JSON an image")
     options = parser.parse_args()
     try:
-        model = Model(options.model, options.threads)
+        return run(options)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    model = Model(options.model, options.threads)
+    images = list(images_in(options.images, options.output))
+    pictures = {}
+    if options.output:
+        if options.output.is_file():
+            raise ValueError(f"{options.output}: is a file, and --output wants a folder.")
+        options.output.mkdir(parents=True, exist_ok=True)
+        pictures = places(images, options.output)
     unreadable = 0
-    for path in images_in(options.images):
+    for path in images:
         try:
             image = read_image(path)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -251,9 +300,9 @@ def main() -> int:
             parts = said.get("pixels") or [f"{one['name']} {one['score']:.2f}" for one in said["detections"]]
             print(f"{path}: {', '.join(parts) or 'nothing'} ({milliseconds:.0f} ms)")
         if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
-            place = options.output / path.with_suffix(".png").name
-            draw(image, found, model, options.score).save(place)
+            about = PngImagePlugin.PngInfo()
+            about.add_text("Software", DRAWN_BY)
+            draw(image, found, model, options.score).save(pictures[path], pnginfo=about)
     return 1 if unreadable else 0
 
 

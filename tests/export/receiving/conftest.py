@@ -1,7 +1,8 @@
 """Small exported files and fixed images for the clients and servers of export/, each written once.
 
-`KZOO_EXPORTED=folder` with detector.tflite, detector-int8.tflite and segmenter.tflite of one's own, and `KZOO_IMAGES=
-folder` with images (PNG), take the place of the made ones where a test only compares two runtimes.
+`KZOO_EXPORTED=folder` with detector.tflite, detector-int8.tflite, segmenter.tflite, detector-mediapipe.tflite and
+segmenter-mediapipe.tflite of one's own, and `KZOO_IMAGES=folder` with images (PNG), take the place of the made ones
+where a test only compares two runtimes.
 """
 
 import http.client
@@ -51,13 +52,15 @@ def segmenter():
 
 @pytest.fixture(scope="session")
 def exported(model, segmenter, litert_file, tmp_path_factory) -> Path:
-    """A folder with detector.tflite, detector-int8.tflite, segmenter.tflite and tiled.tflite."""
+    """A folder with detector.tflite, detector-int8.tflite, segmenter.tflite, tiled.tflite, and two for MediaPipe."""
     if given := os.environ.get("KZOO_EXPORTED"):
         return Path(given)
     folder = tmp_path_factory.mktemp("exported")
     for name, quantization in (("detector", None), ("detector-int8", "int8")):
         (folder / f"{name}.tflite").write_bytes(litert_file(quantization).read_bytes())
     export.litert(segmenter, folder / "segmenter.tflite")
+    for name, network in (("detector", model), ("segmenter", segmenter)):
+        export.litert(network, folder / f"{name}-mediapipe.tflite", form="mediapipe")
     keras.utils.set_random_seed(1)
     tiled = models.create("unet", 3, image_size=(60, 76), width=0.0625, depth=2, class_names=["floor", "red", "blå"])
     export.litert(tiled, folder / "tiled.tflite")
@@ -110,10 +113,14 @@ def start_server():
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> list[Path]:
-    """Images of the detector's own size, larger, and smaller; PNG, which every decoder reads the same."""
+    """Images of the detector's own size, larger, smaller, and with alpha; PNG, which every decoder reads the same."""
     if given := os.environ.get("KZOO_IMAGES"):
         return sorted(Path(given).glob("*.png"))
     folder = tmp_path_factory.mktemp("pictures")
     for seed, size in enumerate((SIZE, (150, 200), (50, 40)), start=3):
         Image.fromarray(rectangles(*size, seed)[0]).save(folder / f"{seed}-{size[1]}x{size[0]}.png")
+    image = rectangles(80, 110, 8)[0]
+    Image.fromarray(image).quantize(256).save(folder / "8-palette.png", transparency=bytes(range(256)))
+    alpha = np.linspace(-255, 255, 80).clip(0).astype(np.uint8)  # the upper half is not to be seen at all
+    Image.fromarray(np.dstack([image, np.repeat(alpha[:, None], 110, axis=1)])).save(folder / "8-alpha.png")
     return sorted(folder.glob("*.png"))

@@ -108,7 +108,9 @@ def look(browser, address: str, model: str, paths, threads: int) -> list[dict]:
     return found
 
 
-@pytest.mark.parametrize(("name", "threads"), [("detector", 1), ("detector", 2), ("detector-int8", 2)])
+@pytest.mark.parametrize(
+    ("name", "threads"), [("detector", 1), ("detector", 2), ("detector-int8", 2), ("detector-mediapipe", 2)]
+)
 def test_a_detector_finds_what_python_finds(browser, address, exported, pictures, name, threads):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, threads), strict=True):
@@ -125,7 +127,7 @@ def test_a_detector_finds_what_python_finds(browser, address, exported, pictures
             np.testing.assert_allclose(values, expected[key + ("es" if key == "box" else "s")][sure], atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["segmenter", "tiled"])
+@pytest.mark.parametrize("name", ["segmenter", "tiled", "segmenter-mediapipe"])
 def test_a_segmenter_labels_what_python_labels(browser, address, exported, pictures, name):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     for path, page in zip(pictures, look(browser, address, f"{name}.tflite", pictures, 2), strict=True):
@@ -186,6 +188,26 @@ def test_what_is_no_image_is_said_in_one_line_and_the_page_goes_on(browser, addr
     browser.find_element(By.ID, "file").send_keys(str(pictures[1]))
     ready(browser, 2)
     assert "ms for 200" in browser.find_element(By.ID, "status").text
+
+
+def test_what_the_server_cannot_start_with_it_says_in_one_line(exported, tmp_path):
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    cases = [
+        ((exported, "--port", "abc"), "--port abc: is no port. Give a number of 0 to 65535."),
+        ((exported, "--port", "70000"), "--port 70000: is no port."),
+        ((exported, "--port", "--host"), "Option '--port' argument is ambiguous."),
+        ((exported, "--foo"), "Unknown option '--foo'."),
+        ((tmp_path,), "no .tflite file. Write one with kzoo export."),
+        ((tmp_path / "none",), "no such file or folder."),
+    ]
+    for arguments, reason in cases:
+        command = ["node", FOLDER / "serve.mjs", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert done.stderr.startswith("error: ")
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_server_gives_the_headers_that_threads_need_and_nothing_outside(browser, address):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo_lite
 
@@ -37,7 +38,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["detector", "detector-int8"])
+@pytest.mark.parametrize("name", ["detector", "detector-int8", "detector-mediapipe"])
 def test_a_detector_finds_what_python_finds(run, exported, pictures, name, threads):
     client = kzoo_lite.Model(exported / f"{name}.tflite")
     done = run(exported / f"{name}.tflite", *pictures, "--score", 0.05, "--threads", threads)
@@ -54,16 +55,17 @@ def test_a_detector_finds_what_python_finds(run, exported, pictures, name, threa
             np.testing.assert_allclose(values, wanted, atol=tolerance)
 
 
-def test_a_segmenter_labels_what_python_labels(run, exported, pictures):
-    client = kzoo_lite.Model(exported / "segmenter.tflite")
-    done = run(exported / "segmenter.tflite", *pictures, "--repeat", 3)
+@pytest.mark.parametrize("name", ["segmenter", "segmenter-mediapipe"])
+def test_a_segmenter_labels_what_python_labels(run, exported, pictures, name):
+    client = kzoo_lite.Model(exported / f"{name}.tflite")
+    done = run(exported / f"{name}.tflite", *pictures, "--repeat", 3)
     for path, line in zip(pictures, done.stdout.splitlines(), strict=True):
         expected = kzoo_lite.summary(client(kzoo_lite.read_image(path)), client, 0)["pixels"]
         assert len(expected) == 3
         found = json.loads(line)["pixels"]
         assert found.keys() == expected.keys()
-        for name, count in expected.items():
-            assert abs(found[name] - count) <= 2  # two classes may be equal to the last bit
+        for class_name, count in expected.items():
+            assert abs(found[class_name] - count) <= 2  # two classes may be equal to the last bit
 
 
 def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path):
@@ -71,10 +73,10 @@ def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path
     cases = [
         ((tmp_path / "no.tflite", pictures[0]), "not a LiteRT model"),
         ((tmp_path / "none.tflite", pictures[0]), "no such file"),
-        ((exported / "detector.tflite", tmp_path / "no.tflite"), "not a readable image"),
         ((exported / "tiled.tflite", pictures[0]), "wants tiles"),
         ((exported / "detector.tflite", pictures[0], "--score", "high"), "--score needs a number"),
         ((exported / "detector.tflite", pictures[0], "--threads"), "--threads needs a number"),
+        ((exported / "detector.tflite", pictures[0], "--treads", "2"), "--treads: no such option"),
         ((), "usage:"),
     ]
     for arguments, reason in cases:
@@ -82,3 +84,42 @@ def test_what_it_cannot_do_it_says_in_one_line(run, exported, pictures, tmp_path
         assert done.returncode == 2
         assert done.stdout == ""
         assert reason in done.stderr.splitlines()[-1]
+
+
+def test_images_that_cannot_be_read_are_passed_over(run, exported, pictures, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no image at all")
+    images = (tmp_path / "no.png", pictures[0], tmp_path / "none.png", pictures[1])
+    done = run(exported / "detector.tflite", *images)
+    assert done.returncode == 1
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(path) for path in pictures[:2]]
+    passed_over = [line.split(" (")[0] for line in done.stderr.splitlines() if line.startswith("passed over")]
+    assert passed_over == [f"passed over {path}: not a readable image" for path in images[::2]]
+
+
+def test_a_jpeg_is_turned_upright_by_its_exif(run, exported, pictures, tmp_path):
+    turned_back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    with Image.open(pictures[1]) as image:
+        for orientation, how in turned_back.items():
+            exif = Image.Exif()
+            exif.endian = "<>"[orientation % 2]
+            exif[0x0112] = orientation
+            stored = image.transpose(how)
+            stored.save(tmp_path / f"{orientation}.jpg", quality=100, subsampling=0, exif=exif)
+    files = [pictures[1], *sorted(tmp_path.glob("*.jpg"))]
+    done = run(exported / "detector.tflite", *files)
+    assert done.returncode == 0, done.stderr
+    expected, *lines = [json.loads(line)["detections"] for line in done.stdout.splitlines()]
+    assert sorted(one["name"] for one in expected) == ["blå", "red"]
+    assert len(lines) == len(turned_back)
+    for found in lines:
+        assert [one["name"] for one in found] == [one["name"] for one in expected]
+        # A JPEG's pixels differ by a grey level or two from those it was made of.
+        np.testing.assert_allclose([one["box"] for one in found], [one["box"] for one in expected], atol=0.5)
