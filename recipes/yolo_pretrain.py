@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> dict:
         kzoo.training.caffe_sgd(rate, clipnorm=10.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(min(5, len(train.class_names)), name="top5")],
-        jit_compile=kzoo.models.base.resolve_jit_compile("auto"),
+        jit_compile=kzoo.models.running.resolve_jit_compile("auto"),
     )
     history = model.fit(train, validation_data=validation, epochs=options.epochs, verbose=2, shuffle=False).history
     body = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))

@@ -143,7 +143,7 @@ class KerasFile:
 
     def __init__(self, path: Path):
         from kzoo.export.metadata import describe
-        from kzoo.models.base import read_keras_file
+        from kzoo.models.files import read_keras_file
 
         self.model = read_keras_file(path, compile=False)
         if not hasattr(self.model, "detect") and not hasattr(self.model, "segment"):

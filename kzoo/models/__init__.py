@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kzoo.messages import unknown_name
-from kzoo.models.base import Detector, read_keras_file
+from kzoo.models.base import Detector
 from kzoo.models.deconvnet import DeconvNet
 from kzoo.models.fast_rcnn import FastRCNN
 from kzoo.models.faster_rcnn import FasterRCNN
 from kzoo.models.fcn import FCN, FCN8s, FCN16s, FCN32s
+from kzoo.models.files import read_keras_file
 from kzoo.models.localizer import Localizer
 from kzoo.models.rcnn import RCNN
 from kzoo.models.region_svm import RegionSVM

@@ -1,10 +1,7 @@
 """What every network of the zoo has, and every detector: raw heads for training, decoded detections for all else."""
 
-import re
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +10,7 @@ from keras import ops
 from kzoo import images as image_ops
 from kzoo.messages import unknown_name
 from kzoo.models import given
+from kzoo.models.running import replicas, resolve_jit_compile, run
 from kzoo.types import Tensor
 
 
@@ -284,47 +282,6 @@ def checked_size(image_size: int | Sequence[int], num_classes: int, background: 
     return int(size[0]), int(size[1])
 
 
-def run(graph: keras.Model, inputs: Any, count: int) -> dict[str, np.ndarray]:
-    """What a graph says of `count` images, as NumPy arrays.
-
-    Within the scope of a `tf.distribute` strategy every device is given all of them, and Keras joins what they say.
-    """
-    return {key: np.asarray(value)[:count] for key, value in graph.predict_on_batch(inputs).items()}
-
-
-def read_keras_file(
-    path: str | Path, compile: bool = True, custom_objects: Mapping | None = None, safe_mode: bool = True
-) -> keras.Model:
-    """What a .keras file holds.
-
-    Args:
-        compile, custom_objects, safe_mode: as of `keras.models.load_model`.
-
-    Raises:
-        ValueError: if the file is missing or damaged, or holds what Keras does not know, naming it.
-    """
-    if not Path(path).is_file():
-        hint = " It is a folder: give the .keras file in it." if Path(path).is_dir() else ""
-        raise ValueError(f"{path}: no such file. Give a .keras file, as model.save writes it.{hint}")
-    try:
-        return keras.models.load_model(path, custom_objects, compile, safe_mode)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        unknown = re.search(r"Could not locate class '([^']+)'", reason)
-        if unknown:
-            name = unknown[1]
-            raise ValueError(
-                f"{path}: holds a {name}, which Keras does not know. Give custom_objects={{{name!r}: {name}}}, or "
-                "register the class by @keras.saving.register_keras_serializable."
-            ) from error
-        if "safe_mode" in reason:
-            raise ValueError(
-                f"{path}: holds Python code (a Lambda layer), which is run on loading. If you trust the file, give "
-                "safe_mode=False."
-            ) from error
-        raise ValueError(f"{path}: not a readable Keras file ({reason[:200]}).") from error
-
-
 def fine_tuning(
     pretrained: bool, frozen_stages: int | None, frozen_batch_norm: bool | None, usual: int = 2
 ) -> tuple[int, bool]:
@@ -333,21 +290,3 @@ def fine_tuning(
         (usual if pretrained else 0) if frozen_stages is None else frozen_stages,
         pretrained if frozen_batch_norm is None else frozen_batch_norm,
     )
-
-
-def replicas() -> int:
-    """How many devices a `tf.distribute` strategy sums gradients over: each has its share of the loss, as in Keras."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def resolve_jit_compile(jit_compile: bool | str) -> bool | str:
-    """Keras' "auto" without XLA on a TensorFlow CPU, where it makes convolutions several times slower."""
-    if jit_compile == "auto" and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return "auto" if tf.config.list_physical_devices("GPU") else False
-    return jit_compile

@@ -18,7 +18,8 @@ from kzoo import backbones
 from kzoo import boxes as box_ops
 from kzoo.layers import BoxDecoder, NonMaxSuppression, RoIPooling
 from kzoo.models import region_head
-from kzoo.models.base import Detector, checked_size, fine_tuning, resolve_jit_compile, run
+from kzoo.models.base import Detector, checked_size, fine_tuning
+from kzoo.models.running import resolve_jit_compile, run
 from kzoo.proposals import search_batch
 from kzoo.types import Tensor
 

@@ -15,7 +15,8 @@ from kzoo import images as image_ops
 from kzoo import losses
 from kzoo.layers import NonMaxSuppression
 from kzoo.models import region_training
-from kzoo.models.base import Detector, resolve_jit_compile, run
+from kzoo.models.base import Detector
+from kzoo.models.running import resolve_jit_compile, run
 from kzoo.proposals import selective_search
 from kzoo.types import Tensor
 

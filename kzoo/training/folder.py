@@ -182,7 +182,7 @@ def load_network(path: str | Path) -> keras.Model:
     Raises:
         ValueError: if the file is missing or damaged, naming it.
     """
-    from kzoo.models.base import read_keras_file
+    from kzoo.models.files import read_keras_file
 
     return read_keras_file(path, compile=False)
 
