@@ -79,14 +79,14 @@ def test_padding_costs_little_and_changes_nothing(rectangles):
     near = proposals_near(targets)  # four of sixty without area
     proposals = np.concatenate([near[:, -8:], near, np.zeros((2, 500, 4), "float32")], axis=1)
     found = model.detect(images, proposals)
-    assert list(model._inferences) == [256]
+    assert list(model._graphs) == [256]
     regions = np.pad(proposals, ((0, 0), (0, 600 - proposals.shape[1]), (0, 0)))
     whole = model.inference_model().predict_on_batch({"image": images.astype("float32"), "proposals": regions})
     for key, value in found.items():
         np.testing.assert_allclose(value, np.asarray(whole[key]), rtol=1e-5, atol=1e-4, err_msg=key)
     assert found["num_detections"].min() > 0
     model.detect(images, np.repeat(near, 10, axis=1))
-    assert list(model._inferences) == [256, 600]  # 560 are not padded beyond max_proposals
+    assert list(model._graphs) == [256, 600]  # 560 are not padded beyond max_proposals
 
 
 def test_without_proposals_it_searches_for_them(rectangles, monkeypatch, tmp_path):
