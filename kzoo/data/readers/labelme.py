@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.annotations import Annotations, Fault
-from kzoo.data.readers.layout import VALIDATION, images_by_stem, relative, resolve_split
+from kzoo.data.readers.layout import VALIDATION, images_by_name, relative, resolve_split
 from kzoo.data.readers.mask_files import ERRORS
 from kzoo.data.readers.polygons import corners
 from kzoo.data.readers.progress import map_in_threads
@@ -187,9 +187,4 @@ def _is_labelme(file: Path) -> bool:
 
 def _images(base: Path) -> dict[str, Path]:
     """{stem: image} and {name: image} of all images beside the JSON files and in folders of images."""
-    found: dict[str, Path] = {}
-    for folder in (base / name for name in (*IMAGE_FOLDERS, *JSON_FOLDERS)):
-        for stem, path in images_by_stem(folder).items():
-            found.setdefault(stem, path)
-            found.setdefault(path.name, path)
-    return found
+    return images_by_name(base / name for name in (*IMAGE_FOLDERS, *JSON_FOLDERS))

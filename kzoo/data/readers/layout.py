@@ -75,6 +75,16 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if is_image(path) and not path.name.startswith(".")}
 
 
+def images_by_name(folders: Iterable[Path]) -> dict[str, Path]:
+    """{stem: path} and {name: path} of the images in these folders; of equal names the first folder's counts."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for stem, path in images_by_stem(folder).items():
+            found.setdefault(stem, path)
+            found.setdefault(path.name, path)
+    return found
+
+
 def relative(path: Path, root: Path) -> str:
     """The path as shown in messages."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

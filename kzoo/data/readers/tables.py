@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.data.annotations import Annotations, Fault
-from kzoo.data.readers.layout import USUAL, images_by_stem, inside, named_as_split, relative, resolve_split
+from kzoo.data.readers.layout import USUAL, images_by_name, inside, named_as_split, relative, resolve_split
 from kzoo.data.readers.raw import RawImage, assemble
 
 NAMES = {
@@ -62,13 +62,12 @@ def read(source: Path, split: str | None, class_names: list[str] | None = None) 
     name = None if split is None else resolve_split(split, [part for part in parts if part], source)
     folder = source.parent if source.is_file() else source
     # Classes must not depend on the split.
-    tables = [(part, file, parse(file)) for part, files in parts.items() for file in files]
-    names = class_names or sorted({text for *_, images in tables for one in images for text in one.texts})
+    tables = [(part, file, parse(file), _images(part, file, folder)) for part, files in parts.items() for file in files]
+    names = class_names or sorted({text for _, _, images, _ in tables for one in images for text in one.texts})
     ids = {text: i for i, text in enumerate(names)}
     raws, faults, used = [], [], set()
-    for part, file, images in tables:
-        shown, there = relative(file, folder), _images(part, file, folder)
-        fractions = _are_fractions(images)
+    for part, file, images, there in tables:
+        shown, fractions = relative(file, folder), _are_fractions(images)
         for one in images:
             image = _image_of(one.name, file.parent, folder, there)
             used.add(image)
@@ -81,7 +80,7 @@ def read(source: Path, split: str | None, class_names: list[str] | None = None) 
             else:
                 raws.append(_raw(one, image, part, shown, folder, ids, fractions))
     kind, detail = "image without annotation", "no table names it"
-    others = {image for part, file, _ in tables for image in _images(part, file, folder).values()} - used
+    others = {image for *_, there in tables for image in there.values()} - used
     faults += [Fault(relative(image, folder), kind, detail, "image left out") for image in sorted(others)]
     return assemble(raws, names, name, faults)
 
@@ -180,13 +179,8 @@ def _are_fractions(images: list[Listed]) -> bool:
 
 def _images(part: str, file: Path, folder: Path) -> dict[str, Path]:
     """{stem: image} and {name: image} of all images beside a table, in folders of images, and in one called as it."""
-    found: dict[str, Path] = {}
     names = [*IMAGE_FOLDERS, *([part, f"images/{part}"] if part else [])]
-    for place in (base / name for base in (file.parent, folder) for name in names):
-        for stem, path in images_by_stem(place).items():
-            found.setdefault(stem, path)
-            found.setdefault(path.name, path)
-    return found
+    return images_by_name(base / name for base in (file.parent, folder) for name in names)
 
 
 def _image_of(name: str, own: Path, folder: Path, there: Mapping[str, Path]) -> Path | None:
