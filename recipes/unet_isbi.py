@@ -17,6 +17,8 @@ scores thin borders, and the Rand F-score is that of the foreground (V_rand). Pu
 stack: warping error 0.000353, Rand error 0.0382.
 The stack's labels lie half a pixel above the membranes of its images. A network that sees turned images cannot learn
 that, so its probabilities are moved by the fractions of a pixel that fit the training slices best, before any score.
+In the last fifth of the steps the network settles (kzoo.training.settled): nothing is dropped, and batch norm does not
+go by the batch, as it will be when it predicts.
 --start trains a network on that an earlier run has written; --score measures the mean of several such networks. Their
 size, width, depth and padding are the files' own; a file holds no precision, so --precision counts there, too.
 docs/results.md holds what was measured with this recipe.
@@ -35,11 +37,14 @@ import kzoo
 from kzoo.data import named
 from kzoo.data.readers import read
 from kzoo.morphology import connected_components, grow_regions
+from kzoo.training import settled
 
 CELL_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PIXEL_THRESHOLDS = tuple(n / 40 for n in range(1, 25))
 OFFSETS = tuple(itertools.product((-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1), repeat=2))  # (down, right), pixels
 TEST_SLICES = 6
+SETTLING_RATE = 0.15  # of the learning rate, at the start of the last steps
+STATISTICS = 60  # batches, from which batch norms take theirs before those
 SYMMETRIES = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 
 
@@ -122,7 +127,20 @@ def untrained(options, class_names):
 def trained(options, training):
     """A network that has learned from these slices, saved under the name `options.output`."""
     model = kzoo.models.load(options.start) if options.start else untrained(options, training.class_names)
-    data = kzoo.data.from_annotations(
+    settling = round(options.settle * options.steps)
+    learn(model, crops(options, training, model), options.learning_rate, options.steps - settling)
+    if settling:
+        data = crops(options, training, model, start_epoch=options.steps)  # none of those before
+        with settled(model, (images for images, _ in data.take(STATISTICS))):
+            learn(model, data, SETTLING_RATE * options.learning_rate, settling)
+        model.compile()  # the optimizer of the last steps knows half of the layers
+        model.optimizer.build(model.trainable_variables)
+    model.save(f"{options.output}.keras")
+    return model
+
+
+def crops(options, training, model, start_epoch: int = 0):
+    return kzoo.data.from_annotations(
         training,
         image_size=model.image_size,
         batch_size=options.batch_size,
@@ -131,14 +149,15 @@ def trained(options, training):
         context=model.context,
         weights=options.weight_map,
         seed=options.seed,
-        start_epoch=0,
+        start_epoch=start_epoch,
     )
-    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps, alpha=0.01)
+
+
+def learn(model, data, learning_rate: float, steps: int) -> None:
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0))
-    steps = min(options.steps, 100)
-    model.fit(data, epochs=-(-options.steps // steps), steps_per_epoch=steps, verbose=2, shuffle=False)
-    model.save(f"{options.output}.keras")
-    return model
+    each = min(steps, 100)
+    model.fit(data, epochs=-(-steps // each), steps_per_epoch=each, verbose=2, shuffle=False)
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -154,6 +173,12 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=0.2,
+        help="share of the steps, the last, without dropout and with fixed batch norm",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--views", type=int, default=8, choices=range(1, 9), help="turned and mirrored, to average over"

@@ -6,6 +6,7 @@ from kzoo.training.folder import Run
 from kzoo.training.outputs import output_name
 from kzoo.training.run import train
 from kzoo.training.schedule import WarmupSchedule, caffe_sgd
+from kzoo.training.settling import settled
 from kzoo.training.transfer import TransferReport, load_matching_weights
 from kzoo.training.watch import TrainingDiverged
 
@@ -19,5 +20,6 @@ __all__ = [
     "class_weights",
     "load_matching_weights",
     "output_name",
+    "settled",
     "train",
 ]
