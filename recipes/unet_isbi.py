@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--padding", default="same")
     parser.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--dropout", type=float, default=0.5, help="at the end of the contracting path")
+    parser.add_argument("--dropout", type=float, help="after the contracting path; .5, or 0 with batch norm")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3000)

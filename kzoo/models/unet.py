@@ -18,6 +18,7 @@ from kzoo.models.segmenter import Segmenter, crop_to, logits, pad_to_multiple
 
 PADDINGS = ("valid", "same")
 FILTERS = 64  # of the first level, figure 1
+DROPOUT = 0.5  # the authors' code
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -32,7 +33,8 @@ class UNet(Segmenter):
             the labels of the whole image, and `segment` resizes.
         width: multiplies the channels of figure 1, 64 to 1024.
         depth: how many poolings, 4 in figure 1.
-        dropout: rate at the end of the contracting path (section 3.1), after its last two levels (code).
+        dropout: rate at the end of the contracting path (section 3.1), after its last two levels (code); None: .5, or 0
+            with batch norm, which behind dropout would learn a variance that it does not meet when it predicts.
         batch_norm: batch normalisation after each 3x3 convolution, which the paper does not have.
         loss: "cross_entropy", as in the paper weighted by the targets' "weights"; "weighted_cross_entropy" (with
             `class_weights`, one a class), "dice" or "focal".
@@ -52,7 +54,7 @@ class UNet(Segmenter):
         padding: str = "valid",
         width: float = 1.0,
         depth: int = 4,
-        dropout: float = 0.5,
+        dropout: float | None = None,
         batch_norm: bool = False,
         loss: str = "cross_entropy",
         class_weights: Sequence[float] | None = None,
@@ -71,6 +73,8 @@ class UNet(Segmenter):
             raise ValueError(
                 "Valid convolutions label the middle of an image only: leave tiled out, or padding='same'."
             )
+        if dropout is None:
+            dropout = 0.0 if batch_norm else DROPOUT
         sizes = [output_size(side, depth) for side in image_size]
         if padding == "valid" and None in sizes:
             raise ValueError(_no_size(image_size, depth))

@@ -14,6 +14,15 @@ def small(**kwargs):
     return UNet(3, **{"image_size": 60, "width": 0.0625, "depth": 2, "dropout": 0.1, **kwargs})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "rate"), [({}, 0.5), ({"batch_norm": True}, 0.0), ({"batch_norm": True, "dropout": 0.2}, 0.2)]
+)
+def test_dropout_is_the_papers_unless_batch_norm_comes_behind_it(arguments, rate):
+    model = UNet(2, 60, width=0.0625, depth=2, **arguments)
+    assert {layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)} == {rate}
+    assert model.get_config()["dropout"] == rate
+
+
 def test_the_papers_network():
     model = UNet(num_classes=2)
     assert model.output.shape == (None, 388, 388, 2)
