@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--dropout", type=float, default=0.0, help="after the contracting path; batch norm comes behind it"
+    )
     parser.add_argument("--augment", default="light", help="light, street, no_up, unet, ...")
     parser.add_argument("--balance", default="none", help="weigh rare classes more: median, or root of that")
     parser.add_argument("--loss", default="cross_entropy", help="cross_entropy, dice or focal, without --balance")
@@ -53,6 +56,7 @@ def main(arguments: list[str] | None = None) -> dict:
         padding="same",
         width=options.width,
         depth=options.depth,
+        dropout=options.dropout,
         batch_norm=True,
         loss=options.loss if weights is None else "weighted_cross_entropy",
         class_weights=weights,
