@@ -20,7 +20,7 @@ that, so its probabilities are moved by the fractions of a pixel that fit the tr
 In the last fifth of the steps the network settles (kzoo.training.settled): nothing is dropped, and batch norm does not
 go by the batch, as it will be when it predicts.
 --start trains a network on that an earlier run has written; --score measures the mean of several such networks. Their
-size, width, depth and padding are the files' own; a file holds no precision, so --precision counts there, too.
+size, width, depth, padding and dropout are the files' own; a file holds no precision, so --precision counts there, too.
 docs/results.md holds what was measured with this recipe.
 """
 
@@ -128,7 +128,7 @@ def untrained(options, class_names):
 def trained(options, training):
     """A network that has learned from these slices, saved under the name `options.output`."""
     model = kzoo.models.load(options.start) if options.start else untrained(options, training.class_names)
-    settling = round(options.settle * options.steps)
+    settling = min(round(options.settle * options.steps), options.steps - 1)
     learn(model, crops(options, training, model), options.learning_rate, options.steps - settling)
     if settling:
         data = crops(options, training, model, start_epoch=options.steps)  # none of those before
@@ -199,6 +199,8 @@ def main(arguments: list[str] | None = None) -> dict:
     options = parser.parse_args(arguments)
     if options.start and Path(options.start).resolve() == Path(f"{options.output}.keras").resolve():
         parser.error(f"--start {options.start} would be overwritten by what it becomes. Give another --output.")
+    if not 0 <= options.settle < 1 or options.steps < 1:
+        parser.error("--steps is at least 1, and --settle from 0 to less than 1: a network learns before it settles.")
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
 

@@ -172,6 +172,10 @@ def test_unet_isbi_prints_its_row_of_the_table(tmp_path, capsys):
     with pytest.raises(SystemExit):
         module.main([*data, "--start", first, "--output", f"{tmp_path}/./m"])
     assert "--output" in capsys.readouterr().err.splitlines()[-1]
+    for wrong in (["--settle", "1"], ["--settle", "-0.1"], ["--steps", "0"]):
+        with pytest.raises(SystemExit):
+            module.main([*data, *wrong])
+        assert "--settle" in capsys.readouterr().err.splitlines()[-1]
     start = ["--start", first, "--learning-rate", "0", "--steps", "3", "--no-weight-map"]
     module.main([*data, *start, "--output", str(tmp_path / "new/n")])  # in crops of the file's size
     before, after = (kzoo.models.load(tmp_path / file).trainable_weights for file in ("m.keras", "new/n.keras"))

@@ -11,7 +11,7 @@ from kzoo.training import settled
 @pytest.fixture
 def network():
     keras.utils.set_random_seed(0)
-    model = kzoo.models.UNet(2, image_size=16, padding="same", width=0.06, depth=2, batch_norm=True)
+    model = kzoo.models.UNet(2, image_size=16, padding="same", width=0.06, depth=2, dropout=0.5, batch_norm=True)
     model.get_layer("up1_conv1_bn").trainable = False  # by the user
     return model
 
@@ -62,6 +62,7 @@ def test_fit_moves_kernels_but_no_statistics(network):
 
 def test_all_is_as_before_also_after_an_error(network):
     before = [(layer.name, layer.trainable, getattr(layer, "rate", None)) for layer in network.layers]
+    assert {layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)} == {0.5}
     with settled(network, batches()[0]):
         assert {layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)} == {0.0}
         assert not any(layer.trainable for layer in norms_of(network))
