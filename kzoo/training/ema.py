@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import keras
-import numpy as np
 from keras import ops
+
+from kzoo.training.batch_norm import gather_statistics
 
 
 def averages(model: keras.Model) -> list[tuple[keras.Variable, keras.Variable]]:
@@ -44,23 +45,3 @@ def averaged_weights(model: keras.Model, images: Iterable = ()) -> Iterator[None
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
-
-
-def gather_statistics(model: keras.Model, images: Iterable) -> None:
-    """Gives each batch norm that learns the mean over `images`, batches of them, of their mean and variance."""
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    try:
-        for number, batch in enumerate(images):
-            for norm in norms:
-                norm.momentum = number / (number + 1)  # the mean of all so far
-            model(keras.tree.map_structure(np.asarray, batch), training=True)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

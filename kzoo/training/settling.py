@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import keras
 
-from kzoo.training.ema import gather_statistics
+from kzoo.training.batch_norm import gather_statistics
 
 
 @contextlib.contextmanager
