@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from kzoo import cli
 from kzoo.cli import predict as predict_command
+from kzoo.cli import targets
 from kzoo.cli.predict import Source
 
 
@@ -76,3 +79,58 @@ def test_an_output_that_cannot_be_is_named(tmp_path):
         list(predict_command._images([tmp_path], tmp_path))
     with pytest.raises(ValueError, match=r"a.png: is a file, and --output wants a folder"):
         predict_command.predict("run", [tmp_path], tmp_path / "a.png")
+
+
+class Tiring:
+    """Finds one object in each image, and is stopped when it has been asked so often."""
+
+    class_names = ("thing",)
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def asked(self):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+
+
+class TiringDetector(Tiring):
+    def detect(self, images):
+        self.asked()
+        count = len(images)
+        boxes = np.tile(np.float32([1, 2, 9, 8]), (count, 1, 1))
+        return {"boxes": boxes, "labels": np.zeros((count, 1), int), "scores": np.full((count, 1), 0.9, "float32")}
+
+
+class TiringSegmenter(Tiring):
+    def segment(self, images):
+        self.asked()
+        return {"labels": np.zeros(images.shape[:3], int), "scores": np.ones(images.shape[:3], "float32")}
+
+
+@pytest.mark.parametrize(("network", "calls", "kept"), [(TiringDetector, 1, 8), (TiringSegmenter, 3, 3)])
+def test_an_interrupt_keeps_what_was_found(monkeypatch, tmp_path, network, calls, kept):
+    for number in range(10):
+        Image.new("RGB", (16, 12)).save(tmp_path / f"{number}.png")
+    output = tmp_path / "found"
+    command = ["predict", "x.keras", str(tmp_path), "--output", str(output)]
+    monkeypatch.setattr(targets, "load", lambda name: network(calls))
+    assert cli.run(command) == 130
+    content = json.loads((output / "predictions.json").read_text())
+    assert [Path(one["file"]).name for one in content["images"]] == [f"{number}.png" for number in range(kept)]
+    if network is TiringDetector:
+        assert [one["image_id"] for one in content["detections"]] == list(range(1, kept + 1))
+
+    monkeypatch.setattr(targets, "load", lambda name: network(10))
+    assert cli.run(command) == 0
+    pictures = {f"{number}.png" for number in range(10)}  # those of the first call were replaced, not numbered
+    masks = {f"{number}-mask.png" for number in range(10)} if network is TiringSegmenter else set()
+    assert {path.name for path in output.iterdir()} == pictures | masks | {"predictions.json"}
+
+
+def test_nothing_that_can_be_read_is_an_error_and_writes_nothing(monkeypatch, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    monkeypatch.setattr(targets, "load", lambda name: TiringDetector(1))
+    assert cli.run(["predict", "x.keras", str(tmp_path), "--output", str(tmp_path / "found")]) == 2
+    assert not (tmp_path / "found").exists()

@@ -33,6 +33,10 @@ class Source(NamedTuple):
         return {"id": number, "file": str(self.path), **page, "width": image.shape[1], "height": image.shape[0]}
 
 
+# What becomes of an image: its entry in predictions.json, and the objects found in it.
+Looked = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
 def predict(
     model: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Run folder, .keras, .tflite or SavedModel folder.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Images, or folders of images.")],
@@ -54,75 +58,48 @@ def predict(
     if output.is_file():
         raise ValueError(f"{output}: is a file, and --output wants a folder.")
     sources = [source for path in _images(images, output) for source in _pages(path)]
-    detector = targets.load(model)
-    names = detector.class_names
+    network = targets.load(model)
+    masks = hasattr(network, "segment")
+    places = _places(sources, output, masks)
     listed: list[dict[str, Any]] = []
     detections: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
-    places = _places(sources, output, masks=hasattr(detector, "segment"))
-    if hasattr(detector, "segment"):
+    if masks:
         from kzoo.cli.predict_masks import segment_images
 
-        listed = segment_images(detector, _read(sources, unreadable), places, pictures)
-        about = {"mask_format": "index PNG, a pixel's number is its class's id"}
-        _finish(model, output, sources, listed, unreadable, names, about)
-        return
-    for start in range(0, len(sources), _CHUNK):
-        read = list(_read(sources[start : start + _CHUNK], unreadable))
-        if not read:
-            continue
-        with console.quiet_native():
-            found = detector.detect([image for _, image in read])
-        for row, (source, image) in enumerate(read):
-            keep = (found["labels"][row] >= 0) & (found["scores"][row] >= score)
-            kept = {key: found[key][row][keep] for key in ("boxes", "labels", "scores")}
-            entry = source.entry(len(listed) + 1, image)
-            if pictures:
-                entry["picture"] = str(_draw(image, kept, names, places[source]))
+        about: dict[str, Any] = {"mask_format": "index PNG, a pixel's number is its class's id"}
+        looked_at = segment_images(network, _read(sources, unreadable), places, pictures)
+    else:
+        from kzoo.cli.predict_boxes import detect_images
+
+        about = {"score_threshold": score, "box_format": "x1, y1, x2, y2 in pixels of the upright image"}
+        starts = range(0, len(sources), _CHUNK)
+        chunks = (list(_read(sources[start : start + _CHUNK], unreadable)) for start in starts)
+        looked_at = detect_images(network, chunks, places, score, pictures)
+    try:
+        for entry, objects in looked_at:
             listed.append(entry)
-            detections += [
-                {
-                    "image_id": entry["id"],
-                    "file": entry["file"],
-                    "box": [round(float(v), 2) for v in box],
-                    "label": int(label),
-                    "name": _name(names, int(label)),
-                    "score": round(float(s), 5),
-                }
-                for box, label, s in zip(kept["boxes"], kept["labels"], kept["scores"], strict=True)
-            ]
-            console.say(f"{source}: {_summary(kept['labels'], names)}")
-    about = {"score_threshold": score, "box_format": "x1, y1, x2, y2 in pixels of the upright image"}
-    _finish(model, output, sources, listed, unreadable, names, about, detections)
+            detections += objects
+    finally:  # after an interrupt, too: what was found is kept, and the next call knows which pictures it may replace
+        if listed:
+            categories = [{"id": i, "name": name} for i, name in enumerate(network.class_names or [])]
+            found = {"images": listed} if masks else {"images": listed, "detections": detections}
+            content = {"model": str(model), **about, "categories": categories, **found, "unreadable": unreadable}
+            _finish(output, content)
+    if not listed:
+        raise ValueError(f"Nothing could be read of {counted(len(sources), 'image')}. First: {unreadable[0]['reason']}")
 
 
-def _finish(
-    model: str,
-    output: Path,
-    sources: Sequence[Source],
-    listed: list[dict[str, Any]],
-    unreadable: list[dict[str, str]],
-    names: Sequence[str] | None,
-    about: dict[str, Any],
-    detections: list[dict[str, Any]] | None = None,
-) -> None:
+def _finish(output: Path, content: dict[str, Any]) -> None:
     """Writes predictions.json and says what was found and what could not be read."""
     from kzoo.report import files
 
-    if not listed:
-        raise ValueError(f"Nothing could be read of {counted(len(sources), 'image')}. First: {unreadable[0]['reason']}")
-    categories = [{"id": i, "name": name} for i, name in enumerate(names or [])]
-    content = {"model": str(model), **about, "categories": categories, "images": listed}
-    if detections is not None:
-        content["detections"] = detections
-    path = files.write_json(output / PREDICTIONS, {**content, "unreadable": unreadable})
-    for one in unreadable:
+    path = files.write_json(output / PREDICTIONS, content)
+    for one in content["unreadable"]:
         console.warn(f"passed over {one['reason']}")
-    objects = "" if detections is None else f"{counted(len(detections), 'object')}, "
-    console.say(
-        f"{objects}{counted(len(listed), 'image')}: {path}"
-        + (f", pictures in {output}" if "picture" in listed[0] else "")
-    )
+    objects = f"{counted(len(content['detections']), 'object')}, " if "detections" in content else ""
+    pictures = f", pictures in {output}" if "picture" in content["images"][0] else ""
+    console.say(f"{objects}{counted(len(content['images']), 'image')}: {path}{pictures}")
 
 
 def _images(given: Sequence[Path], output: Path) -> Iterator[Path]:
@@ -204,22 +181,3 @@ def _read(sources: Sequence[Source], unreadable: list[dict[str, str]]) -> Iterat
             yield source, read_image(source.path, source.page)
         except ValueError as error:
             unreadable.append({"file": str(source.path), "reason": console.one_line(str(error))})
-
-
-def _draw(image: Any, found: dict[str, Any], names: Sequence[str] | None, place: Path) -> Path:
-    from kzoo import visualize
-
-    picture = visualize.draw_boxes(image, found["boxes"], found["labels"], found["scores"], names, min_side=400)
-    return visualize.save(picture, place)
-
-
-def _name(names: Sequence[str] | None, label: int) -> str:
-    return names[label] if names and label < len(names) else str(label)
-
-
-def _summary(labels: Any, names: Sequence[str] | None) -> str:
-    """ "cat: 2, dog: 1", in the order of the classes."""
-    import numpy as np
-
-    classes, counts = np.unique(labels, return_counts=True)
-    return ", ".join(f"{_name(names, int(c))}: {n}" for c, n in zip(classes, counts, strict=True)) or "nothing"

@@ -1,6 +1,6 @@
 """The part of `kzoo predict` that is a segmenter's: overlays, index PNGs, and each class's share in the JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +8,38 @@ import numpy as np
 from PIL import Image
 
 from kzoo.cli import console
-from kzoo.cli.predict import Source, mask_name
+from kzoo.cli.predict import Looked, Source, mask_name
 
 MIN_SIDE = 200  # of a picture in pixels
 
 
-def segment_images(segmenter: Any, read: Any, places: dict[Source, Path], pictures: bool) -> list[dict[str, Any]]:
+def segment_images(
+    segmenter: Any, read: Iterable[tuple[Source, np.ndarray]], places: dict[Source, Path], pictures: bool
+) -> Iterator[Looked]:
     """Labels images and writes `<name>-mask.png` for each, and with `pictures` an overlay under the image's own name.
 
     Args:
         read: `(source, image)` pairs. places: where each picture goes.
 
-    Returns:
-        One entry an image for predictions.json: "classes" has each class's pixels and share, the largest first.
+    Yields:
+        An image's entry for predictions.json, where "classes" has each class's pixels and share, the largest first; and
+        no objects.
     """
-    entries = []
-    for source, image in read:
+    for number, (source, image) in enumerate(read, start=1):
         with console.quiet_native():
             found = segmenter.segment(image[None])
         labels = found["labels"][0].astype(np.uint8)
         place = places[source]
         mask = place.with_name(mask_name(place.stem))
         _write_mask(labels, mask)
-        entry = source.entry(len(entries) + 1, image)
+        entry = source.entry(number, image)
         entry |= {"mask": str(mask), "mean_score": round(float(found["scores"].mean()), 5)}
         if pictures:
             entry["picture"] = str(_draw(image, labels, segmenter.class_names, place))
         entry["classes"] = _shares(labels, segmenter.class_names)
-        entries.append(entry)
         shown = ", ".join(f"{one['name']}: {one['share']:.1%}" for one in entry["classes"][:6])
         console.say(f"{source}: {shown}")
-    return entries
+        yield entry, []
 
 
 def _write_mask(labels: np.ndarray, path: Path) -> None:
