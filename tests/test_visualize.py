@@ -1,13 +1,14 @@
 """Pictures: boxes where they belong, in the colours that they should have, on any image."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kzoo import visualize
-from kzoo.visualize import charts, draw
+from kzoo.visualize import charts, draw, figures, fonts
 
 
 def grey(height=120, width=160, value=128):
@@ -73,7 +74,7 @@ def test_boxes_that_are_no_numbers_are_not_drawn():
 
 
 def test_labels_of_two_boxes_do_not_cover_each_other():
-    font = draw.font(12)
+    font = fonts.font(12)
     image = Image.new("RGB", (200, 200))
     from PIL import ImageDraw
 
@@ -86,6 +87,38 @@ def test_labels_of_two_boxes_do_not_cover_each_other():
         assert min(a) >= 0
         assert max(a) <= 200
         assert all(draw._overlap(a, b) == 0 for b in taken[:i])
+
+
+def a_character_that_dejavu_lacks():
+    """One that a font beside DejaVu in matplotlib has, so that every machine can write it."""
+    from matplotlib.ft2font import FT2Font
+
+    folder = fonts._dejavu().parent
+    dejavu, other = (FT2Font(str(folder / name)) for name in ("DejaVuSans-Bold.ttf", "STIXGeneral.ttf"))
+    return next(chr(code) for code in other.get_charmap() if code > 0x3000 and not dejavu.get_char_index(code))
+
+
+def test_a_name_that_dejavu_cannot_write_is_written_in_another_font():
+    character = a_character_that_dejavu_lacks()
+    chosen = fonts.font(20, f"{character} 0.93")
+    assert chosen.path != fonts.font(20).path
+    assert bytes(chosen.getmask(character)) != bytes(chosen.getmask("\U0010fffd"))  # not the box for what is missing
+    assert bytes(chosen.getmask("9")) != bytes(chosen.getmask("\U0010fffd"))
+
+
+@pytest.mark.parametrize("text", ["", "cell", "клетка", "λ…", "\U0010fffd"])
+def test_dejavu_stays_where_no_other_font_has_more(text):
+    assert Path(fonts.font(20, text).path).name == "DejaVuSans-Bold.ttf"
+
+
+def test_charts_write_such_names_without_a_warning(tmp_path, recwarn):
+    character = a_character_that_dejavu_lacks()
+    made, (axis,) = figures.figure()
+    axis.barh([0], [1])
+    axis.set_yticks([0], [character])
+    axis.set(title=f"boxes of {character}")
+    figures.write(made, tmp_path / "a.png")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
 def test_a_tiny_image_is_enlarged_by_a_whole_factor_and_its_boxes_with_it():

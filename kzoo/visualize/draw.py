@@ -1,13 +1,12 @@
 """Boxes with class name and score on one image, readable on any background and at any image size."""
 
 import colorsys
-import functools
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from kzoo.visualize.fonts import Font, font
 
 # Ten hues that stay apart for most colour-blind readers; further classes walk round the colour circle.
 _PALETTE = (
@@ -40,17 +39,6 @@ def text_colour(background: tuple[int, int, int]) -> tuple[int, int, int]:
     channels = np.array(background) / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return (255, 255, 255) if 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4 else (0, 0, 0)
-
-
-@functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns a bold font of that size in pixels; DejaVu, because class names are not always Latin."""
-    spec = importlib.util.find_spec("matplotlib")  # finds the folder without importing the package
-    if spec is not None and spec.origin:
-        path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-        if path.is_file():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -108,14 +96,14 @@ def draw_boxes(
     draw = ImageDraw.Draw(picture)
     side = max(picture.size)
     width = max(1, round(side / 150))
-    text_font = font(int(np.clip(round(side / 34), 11, 60)))
+    names = [_name(labels[i], class_names) for i in order]
+    text_font = font(int(np.clip(round(side / 34), 11, 60)), "".join(names))
     limits = np.array([picture.width, picture.height, picture.width, picture.height])
     boxes = np.clip(boxes, 0, limits)
     for i in order:
         _rectangle(draw, boxes[i], colour(labels[i]), width, dashed, picture.size)
     taken: list[tuple[float, float, float, float]] = []
-    for i in order[::-1]:  # the best one chooses the place of its text first
-        name = _name(labels[i], class_names)
+    for i, name in zip(order[::-1], names[::-1], strict=True):  # the best one chooses the place of its text first
         text = name if scores is None else f"{name} {scores[i]:.2f}"
         _label(draw, boxes[i], text, colour(labels[i]), text_font, width, picture.size, taken)
     return np.asarray(picture)
@@ -162,7 +150,7 @@ def _label(
     box: np.ndarray,
     text: str,
     fill: tuple[int, int, int],
-    text_font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    text_font: Font,
     width: int,
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],

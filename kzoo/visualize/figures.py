@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from kzoo import messages
 from kzoo.visualize.draw import colour
+from kzoo.visualize.fonts import other_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,12 @@ def figure(columns: int = 1, rows: int = 1, width: float = 6.4, height: float = 
 
 def write(made: "Figure", path: str | Path) -> Path:
     """Writes a figure, making its folder, and returns the path."""
+    from matplotlib.text import Text
+
+    for text in made.findobj(Text):
+        file = other_file(text.get_text())
+        if file:
+            text.get_fontproperties().set_file(file)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(path)

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kzoo.messages import counted
-from kzoo.visualize.draw import draw_boxes, font, to_uint8
+from kzoo.visualize.draw import draw_boxes, to_uint8
+from kzoo.visualize.fonts import font
 
 _BACKGROUND = (246, 246, 248)
 _INK = (32, 33, 36)
@@ -79,7 +80,8 @@ def _scaled(image: np.ndarray, cell: int) -> Image.Image:
 
 
 def _text(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, width: float, size: int) -> None:
-    text, text_font = str(text).replace("\n", " "), font(size)
+    text = str(text).replace("\n", " ")
+    text_font = font(size, text)
     if draw.textlength(text, font=text_font) > width:
         while text and draw.textlength(text + "…", font=text_font) > width:
             text = text[:-1]

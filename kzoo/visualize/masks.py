@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw
 
 from kzoo.images import VOID
 from kzoo.messages import counted
-from kzoo.visualize.draw import colour, font, text_colour, to_uint8
+from kzoo.visualize.draw import colour, text_colour, to_uint8
 from kzoo.visualize.figures import class_colour, figure, write
+from kzoo.visualize.fonts import font
 from kzoo.visualize.grids import grid
 
 _VOID_COLOUR = (40, 40, 40)
@@ -96,8 +97,8 @@ def mask_comparison(
 def with_legend(picture: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Adds the colours of the classes below a picture."""
     width, size = picture.shape[1], 15
-    text_font = font(size)
     entries = [(str(name), colour(k)) for k, name in enumerate(class_names)] + [("void", _VOID_COLOUR)]
+    text_font = font(size, "".join(name for name, _ in entries))
     places, x, y, height = [], 8, 6, size + 12
     for name, _ in entries:
         wide = round(text_font.getlength(name)) + 14
