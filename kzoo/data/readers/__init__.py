@@ -17,6 +17,7 @@ from kzoo.data.readers import (
     labelme_masks,
     mask_layouts,
     masks,
+    object_masks,
     tables,
     voc,
     yolo,
@@ -135,10 +136,12 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
 
 
 def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:
-    """Masks in files, else drawn from the polygons of COCO, YOLO or LabelMe."""
+    """Masks in files, else drawn from a file an object or from the polygons of COCO, YOLO or LabelMe."""
     root = _mask_root(folder)
     drawn = None
-    if mask_layouts.find(root) is None:
+    if object_masks.find(folder):
+        drawn = functools.partial(object_masks.read, folder)
+    elif mask_layouts.find(root) is None:
         if labelme.find(folder):
             drawn = functools.partial(labelme_masks.read, folder)
         elif coco.find(folder):
@@ -148,7 +151,7 @@ def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | No
     if drawn is None:
         return masks.read(root, split, class_names, **options)
     if given := {"values", "void"} & options.keys():
-        raise ValueError(f"{', '.join(sorted(given))}: only for masks in files; polygons have the classes' names.")
+        raise ValueError(f"{', '.join(sorted(given))}: only for masks in files, where a number is a class.")
     return drawn(split, class_names, **options)
 
 
@@ -163,7 +166,7 @@ def has_only_masks(source: str | Path) -> bool:
             path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
         )
         with_boxes = not with_masks and yolo.find_root(folder) is not None
-        if with_boxes or mask_layouts.find(folder) is not None:
+        if with_boxes or object_masks.find(folder) or mask_layouts.find(folder) is not None:
             return not with_boxes
     if folder.exists() and str(source) not in named.names():
         return False

@@ -68,6 +68,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, but for hidden ones."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
 def images_by_stem(folder: Path) -> dict[str, Path]:
     """{stem: path} of the images in a folder, {} where it is missing."""
     if not folder.is_dir():

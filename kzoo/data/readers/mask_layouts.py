@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kzoo.data.annotations import Fault
-from kzoo.data.readers.layout import images_by_stem, inside, is_image, relative
+from kzoo.data.readers.layout import folders_in, images_by_stem, inside, is_image, relative
 
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClass", "instances")
@@ -16,7 +16,7 @@ LAYOUTS = (
     "<split>/ and <split>annot/ as CamVid (or <split>_labels/, <split>_masks/), Cityscapes (leftImg8bit/, gtFine/), "
     "VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
     "<name>-volume.tif and <name>-labels.tif as ISBI 2012, 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell Tracking "
-    "Challenge, or polygons as COCO, YOLO and LabelMe"
+    "Challenge, <image>/images/ and <image>/masks/ with a file an object, or polygons as COCO, YOLO and LabelMe"
 )
 BESIDE_SPLITS = ("annot", "_labels", "_masks", "_mask")  # of the folders of masks beside those of images
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
@@ -78,14 +78,14 @@ def _voc(folder: Path) -> Found | None:
 def _folders(folder: Path) -> Found | None:
     if (both := _images_and_masks(folder)) is not None:
         images, masks = both
-        inner = [path.name for path in _folders_in(images) if (masks / path.name).is_dir()]
+        inner = [path.name for path in folders_in(images) if (masks / path.name).is_dir()]
         if inner and not images_by_stem(images):
             splits = {name: _pairs(images / name, masks / name) for name in inner}
         else:
             splits = {"": _pairs(images, masks)}
         return Found("folders", splits, instances=masks.name == "instances")
     splits, instances = {}, False
-    for path in _folders_in(folder):
+    for path in folders_in(folder):
         if (both := _images_and_masks(path)) is not None:
             images, masks = both
             splits[path.name] = _pairs(images, masks)
@@ -96,7 +96,7 @@ def _folders(folder: Path) -> Found | None:
 def _beside_splits(folder: Path) -> Found | None:
     """train/ and trainannot/ as SegNet's CamVid has them, train_labels/ or train_masks/ as others."""
     for ending in BESIDE_SPLITS:
-        names = [path.name for path in _folders_in(folder) if (folder / f"{path.name}{ending}").is_dir()]
+        names = [path.name for path in folders_in(folder) if (folder / f"{path.name}{ending}").is_dir()]
         splits = {name: _pairs(folder / name, folder / f"{name}{ending}") for name in names}
         if splits:
             return Found("camvid" if ending == "annot" else "folders", splits)
@@ -106,7 +106,7 @@ def _beside_splits(folder: Path) -> Found | None:
 def _cityscapes(folder: Path) -> Found | None:
     """leftImg8bit/train/aachen/aachen_0_1_leftImg8bit.png and gtFine/train/aachen/aachen_0_1_gtFine_labelIds.png."""
     splits = {}
-    for path in _folders_in(folder / "gtFine") if (folder / "gtFine").is_dir() else []:
+    for path in folders_in(folder / "gtFine") if (folder / "gtFine").is_dir() else []:
         masks = {file.name.removesuffix(CITYSCAPES_MASK): file for file in sorted(path.glob(f"*/*{CITYSCAPES_MASK}"))}
         images = {
             file.name.removesuffix(CITYSCAPES_IMAGE): file
@@ -132,7 +132,7 @@ def _stacks(folder: Path) -> Found | None:
 
 def _ctc(folder: Path) -> Found | None:
     splits = {}
-    for path in _folders_in(folder):
+    for path in folders_in(folder):
         truth = folder / f"{path.name}_GT" / "SEG"
         if truth.is_dir():
             splits[path.name] = list(_ctc_pairs(path, truth))
@@ -149,9 +149,9 @@ def _ctc_pairs(images: Path, truth: Path) -> Iterator[Pair]:
 def _beside(folder: Path) -> Found | None:
     """Images with their masks beside them, as Roboflow writes them."""
     splits = {}
-    for path in [folder, *_folders_in(folder)]:
+    for path in [folder, *folders_in(folder)]:
         files = images_by_stem(path)
-        masks = {stem: file for stem, file in files.items() if _without_ending(stem) in files}
+        masks = {stem: file for stem, file in files.items() if without_ending(stem) in files}
         if masks:
             images = {stem: file for stem, file in files.items() if stem not in masks}
             splits["" if path == folder else path.name] = _matched(images, masks)
@@ -166,13 +166,14 @@ def _matched(images: dict[str, Path], masks: dict[str, Path]) -> list[Pair]:
     """Pairs by the stem of the image, which is that of the mask or that without an ending."""
     own = dict(masks)
     for stem in masks:
-        shorter = _without_ending(stem)
+        shorter = without_ending(stem)
         if stem not in images and shorter in images and shorter not in own:
             own[shorter] = own.pop(stem)
     return [(images.get(stem), own.get(stem)) for stem in sorted(images.keys() | own.keys(), key=_natural)]
 
 
-def _without_ending(stem: str) -> str | None:
+def without_ending(stem: str) -> str | None:
+    """The name of the image whose mask may be called so; None where nothing says mask."""
     return next((stem.removesuffix(ending) for ending in ENDINGS if stem.endswith(ending)), None)
 
 
@@ -186,16 +187,12 @@ def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
     images, masks = _child(folder, IMAGES), _child(folder, MASKS)
     if images is None or masks is None:
         return None
-    files = [path for place in (masks, *_folders_in(masks)) for path in place.iterdir() if path.is_file()]
+    files = [path for place in (masks, *folders_in(masks)) for path in place.iterdir() if path.is_file()]
     text = any(path.suffix in (".json", ".txt", ".xml", ".csv") for path in files)
     return None if text and not any(map(is_image, files)) else (images, masks)
 
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
     """The folder of one of these names, Images for images, too."""
-    there = {path.name.lower(): path for path in reversed(_folders_in(folder))}
+    there = {path.name.lower(): path for path in reversed(folders_in(folder))}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
