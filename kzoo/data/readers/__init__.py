@@ -19,6 +19,7 @@ from kzoo.data.readers import (
     masks,
     object_masks,
     tables,
+    vessel_masks,
     voc,
     yolo,
     yolo_masks,
@@ -30,6 +31,10 @@ from kzoo.messages import require_unique, some_of, unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
+BINARY_MASKS = (
+    object_masks,
+    vessel_masks,
+)  # readers of layouts in which one mask comes from several black and white files
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
@@ -136,12 +141,10 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
 
 
 def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:
-    """Masks in files, else drawn from a file an object or from the polygons of COCO, YOLO or LabelMe."""
+    """Masks in files, else drawn from several files or from the polygons of COCO, YOLO or LabelMe."""
     root = _mask_root(folder)
-    drawn = None
-    if object_masks.find(folder):
-        drawn = functools.partial(object_masks.read, folder)
-    elif mask_layouts.find(root) is None:
+    drawn = next((functools.partial(one.read, folder) for one in BINARY_MASKS if one.find(folder)), None)
+    if drawn is None and mask_layouts.find(root) is None:
         if labelme.find(folder):
             drawn = functools.partial(labelme_masks.read, folder)
         elif coco.find(folder):
@@ -162,11 +165,12 @@ def has_only_masks(source: str | Path) -> bool:
         if voc.find_root(folder) is not None or coco.find(folder):
             return False
         # A folder masks/ says so, whatever stands beside it; YOLO calls its text files labels/.
-        with_masks = any(
+        says_masks = any(
             path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
         )
-        with_boxes = not with_masks and yolo.find_root(folder) is not None
-        if with_boxes or object_masks.find(folder) or mask_layouts.find(folder) is not None:
+        with_boxes = not says_masks and yolo.find_root(folder) is not None
+        in_files = any(one.find(folder) for one in (*BINARY_MASKS, mask_layouts))
+        if with_boxes or in_files:
             return not with_boxes
     if folder.exists() and str(source) not in named.names():
         return False

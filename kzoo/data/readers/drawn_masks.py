@@ -73,6 +73,10 @@ def size_of(image: Path, stated: tuple[int, int] | None) -> tuple[int, int]:
     return header.size
 
 
+def sizes_differ(mask: Path, of_mask: tuple[int, int], of_image: tuple[int, int]) -> str:
+    return f"{mask.name} is {of_mask[1]} x {of_mask[0]}, the image {of_image[1]} x {of_image[0]} (width x height)"
+
+
 def draw(shapes: Sequence[Shape], size: tuple[int, int], instances: bool = False) -> np.ndarray:
     """A mask (H, W) of uint8 or uint16: the shapes' numbers, or their places from 1 on; of two the smaller is seen."""
     numbered = [(place if instances else shape.number, shape) for place, shape in enumerate(shapes, start=1)]

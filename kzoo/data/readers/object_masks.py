@@ -70,6 +70,6 @@ def _shapes(image: Path, masks: Path, number: int) -> tuple[tuple[int, int], lis
     for file in images_by_stem(masks).values():
         mask = read_numbers(file) != 0
         if mask.shape != size:
-            raise ValueError(f"{file.name} is {mask.shape[1]} x {mask.shape[0]}, it is {size[1]} x {size[0]}")
+            raise ValueError(drawn_masks.sizes_differ(file, mask.shape, size))
         shapes.append(Shape(number, mask=mask))
     return size, shapes
