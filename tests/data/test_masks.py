@@ -63,6 +63,20 @@ def test_layouts_are_recognised(tmp_path, scene, layout):
             read(tmp_path, "trian")
 
 
+@pytest.mark.parametrize("folders", [("train", "train"), ("", ""), ("images", "masks")])
+def test_images_may_have_an_ending_too(tmp_path, scene, folders):
+    for names in (("1_sat", "1_mask"), ("2_img_sat", "2_img_mask"), ("3_img", "3_img_mask")):
+        for folder, name, array in zip(folders, names, scene, strict=True):
+            write(tmp_path / folder / f"{name}.png", array)
+    annotations = read(tmp_path)
+    assert annotations.faults == []
+    assert [(sample.image.name, sample.mask.name) for sample in annotations.samples] == [
+        ("1_sat.png", "1_mask.png"),
+        ("2_img_sat.png", "2_img_mask.png"),
+        ("3_img.png", "3_img_mask.png"),
+    ]
+
+
 def test_stacks_are_read_page_by_page(tmp_path):
     rng = np.random.default_rng(0)
     volume = rng.integers(0, 256, (3, 8, 9)).astype("uint8")

@@ -21,6 +21,7 @@ LAYOUTS = (
 )
 BESIDE_SPLITS = ("annot", "_labels", "_masks", "_mask")  # of the folders of masks beside those of images
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names
+IMAGE_ENDINGS = ("_sat", "_image", "_img")  # of images' names, where masks have an ending in place of it: DeepGlobe's
 STACK = "-volume.tif", "-labels.tif"  # ISBI 2012's names
 CITYSCAPES_IMAGE, CITYSCAPES_MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 CTC_IMAGE = re.compile(r"t(\d{3,})\.tif")
@@ -152,7 +153,8 @@ def _beside(folder: Path) -> Found | None:
     splits = {}
     for path in [folder, *folders_in(folder)]:
         files = images_by_stem(path)
-        masks = {stem: file for stem, file in files.items() if without_ending(stem) in files}
+        bases = files.keys() | {base for stem in files if (base := without_ending(stem, IMAGE_ENDINGS))}
+        masks = {stem: file for stem, file in files.items() if without_ending(stem) in bases}
         if masks:
             images = {stem: file for stem, file in files.items() if stem not in masks}
             splits["" if path == folder else path.name] = _matched(images, masks)
@@ -164,8 +166,13 @@ def _pairs(images: Path, masks: Path) -> list[Pair]:
 
 
 def _matched(images: dict[str, Path], masks: dict[str, Path]) -> list[Pair]:
-    """Pairs by the stem of the image, which is that of the mask or that without an ending."""
-    own = dict(masks)
+    """Pairs by the stem of the image, which is that of the mask, with or without its ending, or both without theirs."""
+    images, own = dict(images), dict(masks)
+    for stem in list(images):
+        shorter = without_ending(stem, IMAGE_ENDINGS)
+        named = stem in masks or any(f"{stem}{ending}" in masks for ending in ENDINGS)
+        if shorter is not None and not named and shorter not in images:
+            images[shorter] = images.pop(stem)
     for stem in masks:
         shorter = without_ending(stem)
         if stem not in images and shorter in images and shorter not in own:
@@ -173,9 +180,9 @@ def _matched(images: dict[str, Path], masks: dict[str, Path]) -> list[Pair]:
     return [(images.get(stem), own.get(stem)) for stem in sorted(images.keys() | own.keys(), key=_natural)]
 
 
-def without_ending(stem: str) -> str | None:
-    """The name of the image whose mask may be called so; None where nothing says mask."""
-    return next((stem.removesuffix(ending) for ending in ENDINGS if stem.endswith(ending)), None)
+def without_ending(stem: str, endings: Sequence[str] = ENDINGS) -> str | None:
+    """The name without one of these endings, the masks' own; None where it has none."""
+    return next((stem.removesuffix(ending) for ending in endings if stem.endswith(ending)), None)
 
 
 def _natural(stem: str) -> tuple:
