@@ -53,7 +53,7 @@ def _covered(file: str, characters: frozenset[str]) -> int:
         return -1
     try:
         face = FT2Font(file)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return -1
     if not face.scalable or not all(face.get_char_index(ord(one)) for one in _ALWAYS):
         return -1
