@@ -5,8 +5,9 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from kzoo.data import named
 from kzoo.data.annotations import Annotations, MaskAnnotations
@@ -14,10 +15,10 @@ from kzoo.data.readers import (
     coco,
     coco_masks,
     labelme,
-    labelme_masks,
     mask_layouts,
     masks,
     object_masks,
+    outlined,
     tables,
     vessel_masks,
     voc,
@@ -31,10 +32,8 @@ from kzoo.messages import require_unique, some_of, unknown_name
 
 TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
-BINARY_MASKS = (
-    object_masks,
-    vessel_masks,
-)  # readers of layouts in which one mask comes from several black and white files
+# Readers of layouts in which one mask comes from several black and white files.
+BINARY_MASKS = (object_masks, vessel_masks)
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
@@ -123,7 +122,7 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
     if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
         annotations = voc.read(root, split, names)
     elif labelme.find(folder):
-        annotations = labelme.read(folder, split, names)
+        annotations = outlined.read_boxes(labelme.open_folder(folder, split), folder, names)
     elif coco.find(folder):
         annotations = coco.read(folder, split, names)
     elif (root := yolo.find_root(folder)) is not None:
@@ -146,7 +145,7 @@ def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | No
     drawn = next((functools.partial(one.read, folder) for one in BINARY_MASKS if one.find(folder)), None)
     if drawn is None and mask_layouts.find(root) is None:
         if labelme.find(folder):
-            drawn = functools.partial(labelme_masks.read, folder)
+            drawn = _drawn(labelme, folder)
         elif coco.find(folder):
             drawn = functools.partial(coco_masks.read, folder)
         elif (yolo_root := yolo.find_root(folder)) is not None:
@@ -156,6 +155,13 @@ def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | No
     if given := {"values", "void"} & options.keys():
         raise ValueError(f"{', '.join(sorted(given))}: only for masks in files, where a number is a class.")
     return drawn(split, class_names, **options)
+
+
+def _drawn(tool: ModuleType, folder: Path) -> Callable[..., MaskAnnotations]:
+    """(split, class_names, **options) -> masks, drawn from the outlines in this tool's files."""
+    return lambda split, *arguments, **options: outlined.read_masks(
+        tool.open_folder(folder, split), folder, *arguments, **options
+    )
 
 
 def has_only_masks(source: str | Path) -> bool:

@@ -5,57 +5,27 @@ object.
 """
 
 import base64
+import functools
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from kzoo.data.annotations import Annotations, Fault
+from kzoo.data.annotations import Fault
 from kzoo.data.readers.layout import VALIDATION, images_by_name, relative, resolve_split
 from kzoo.data.readers.mask_files import ERRORS
+from kzoo.data.readers.outlined import Item, Labelled, Opened, Outline
 from kzoo.data.readers.polygons import corners
 from kzoo.data.readers.progress import map_in_threads
-from kzoo.data.readers.raw import RawImage, assemble
 
 SPLITS = ("train", *VALIDATION, "test")
 JSON_FOLDERS = (".", "annotations", "ann", "labels", "json")
 IMAGE_FOLDERS = (".", "images", "img", "imgs", "JPEGImages")
 CORNERS_OF_A_CIRCLE = 64
 LARGEST = 1 << 26  # bytes of one file, which may hold its image
-
-
-@dataclass
-class Item:
-    """One object: its label and the shapes as written, each with its outline (N, 2) x, y."""
-
-    label: str
-    shapes: list[dict] = field(default_factory=list)
-    outlines: list[np.ndarray] = field(default_factory=list)
-
-
-@dataclass
-class Labelled:
-    """One JSON file as read; `error` says why it could not be."""
-
-    file: Path
-    image: Path | None = None
-    size: tuple[int, int] | None = None
-    items: list[Item] = field(default_factory=list)
-    error: str | None = None
-
-
-@dataclass
-class Opened:
-    """The files of a split, or of all: (split, file as read), the labels of the whole data set and what is wrong."""
-
-    name: str | None
-    labelled: list[tuple[str, Labelled]]
-    class_names: list[str]
-    faults: list[Fault]
 
 
 def find(folder: Path) -> dict[str, list[Path]]:
@@ -65,15 +35,6 @@ def find(folder: Path) -> dict[str, list[Path]]:
     if files := _files(folder):
         return {"": files}
     return {name: files for name in SPLITS if (files := _files(folder / name))}
-
-
-def read(folder: Path, split: str | None, class_names: list[str] | None = None) -> Annotations:
-    """Reads the boxes around all objects; see `kzoo.data.readers.read`."""
-    opened = open_folder(folder, split)
-    names = list(class_names or opened.class_names)
-    ids = {text: i for i, text in enumerate(names)}
-    raws = [_raw(one, part, folder, ids) for part, one in opened.labelled]
-    return assemble(raws, names, opened.name, opened.faults)
 
 
 def open_folder(folder: Path, split: str | None) -> Opened:
@@ -116,7 +77,6 @@ def parse(file: Path, images: Mapping[str, Path]) -> Labelled:
         for number, shape in enumerate(content["shapes"], start=1):
             label, group = str(shape["label"]), shape.get("group_id")
             item = items.setdefault((label, number if group is None else f"group {group}"), Item(label))
-            item.shapes.append(shape)
             item.outlines.append(_outline(shape, number))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         return Labelled(file, error=f"not a readable file of LabelMe ({type(error).__name__}: {error})")
@@ -138,7 +98,12 @@ def patch(shape: dict) -> np.ndarray:
         raise ValueError(f"its mask is no image ({error})") from error
 
 
-def _outline(shape: dict, number: int) -> np.ndarray:
+def _outline(shape: dict, number: int) -> Outline:
+    mask = functools.partial(patch, shape) if shape.get("shape_type") == "mask" else None
+    return Outline(_corners(shape, number), mask)
+
+
+def _corners(shape: dict, number: int) -> np.ndarray:
     points = corners(shape["points"])
     kind = shape.get("shape_type") or "polygon"
     if kind in ("rectangle", "mask") and len(points) == 2:
@@ -151,22 +116,6 @@ def _outline(shape: dict, number: int) -> np.ndarray:
     if kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) >= 3:
         return points
     raise ValueError(f"shape {number} is a {kind} of {len(points)} points, which has no area")
-
-
-def _raw(one: Labelled, part: str, folder: Path, ids: dict[str, int]) -> RawImage:
-    outlines = [np.concatenate(item.outlines) for item in one.items]
-    boxes = [[*points.min(axis=0), *points.max(axis=0)] for points in outlines]
-    return RawImage(
-        image=one.image,
-        name=relative(one.image, folder),
-        file=relative(one.file, folder),
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-        labels=np.array([ids.get(item.label, -1) for item in one.items], np.int64),
-        texts=[item.label for item in one.items],
-        where=[f"object {number}" for number in range(1, len(boxes) + 1)],
-        stated_size=one.size,
-        splits=(part,) if part else (),
-    )
 
 
 def _files(folder: Path) -> list[Path]:
