@@ -10,7 +10,7 @@ from kzoo.cli import console, targets
 
 def check(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A VOC, COCO, YOLO, LabelMe, CSV or mask folder, or a name.")
+        str, typer.Argument(metavar="DATA", help="A VOC, COCO, YOLO, CVAT, LabelMe, CSV or mask folder, or a name.")
     ],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     task: Annotated[

@@ -18,7 +18,7 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="A VOC, COCO, YOLO, LabelMe, CSV or mask folder, or a name.",
+            help="A VOC, COCO, YOLO, CVAT, LabelMe, CSV or mask folder, or a name.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -181,7 +181,9 @@ def train(
     if resume is None and model is None:
         raise ValueError("No model given. Name one of `kzoo models`, as in: kzoo train ssd --data DATA")
     if resume is None and data is None:
-        raise ValueError("No data given. Add --data DATA: a VOC, COCO, YOLO, LabelMe, CSV or mask folder, or a name.")
+        raise ValueError(
+            "No data given. Add --data DATA: a VOC, COCO, YOLO, CVAT, LabelMe, CSV or mask folder, or a name."
+        )
     if resume is not None:
         resume = str(_resumable(resume, settings.pop("run_dir", None)))
 

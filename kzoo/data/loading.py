@@ -27,8 +27,8 @@ def load(
     """Loads a split of a data set as batches for `fit`, `evaluate` and the metrics.
 
     Args:
-        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO, YOLO or LabelMe layout, or of images and
-            masks, recognised by what is in it.
+        source: a TFDS name, one of kzoo's own names, or a folder in VOC, COCO, YOLO, CVAT or LabelMe layout, or of
+            images and masks, recognised by what is in it.
         split: "train", "validation", "test", as the data set has them; None for the whole.
         image_size: (height, width) of the network's image, or one number for both.
         batch_size: images a batch.

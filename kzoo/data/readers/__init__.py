@@ -14,6 +14,7 @@ from kzoo.data.annotations import Annotations, MaskAnnotations
 from kzoo.data.readers import (
     coco,
     coco_masks,
+    cvat,
     labelme,
     mask_layouts,
     masks,
@@ -34,11 +35,13 @@ TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.*]+)?")
 MASK_OPTIONS = ("values", "void", "instances")  # of reading masks
 # Readers of layouts in which one mask comes from several black and white files.
 BINARY_MASKS = (object_masks, vessel_masks)
+OUTLINES = (cvat, labelme)  # tools whose files give objects by their outlines
 TASKS = ("detection", "segmentation")
 LAYOUTS = (
     "VOC (JPEGImages/ and Annotations/, or images and their XML files side by side), COCO (annotations/*.json or "
-    "<split>/_annotations.coco.json), YOLO (images/ and labels/, with data.yaml or classes.txt), LabelMe (a JSON "
-    "file an image) or a CSV file with a line a box (filename, class, xmin, ymin, xmax, ymax)"
+    "<split>/_annotations.coco.json), YOLO (images/ and labels/, with data.yaml or classes.txt), CVAT (annotations.xml "
+    "and images/), LabelMe (a JSON file an image) or a CSV file with a line a box (filename, class, xmin, ymin, xmax, "
+    "ymax)"
 )
 
 
@@ -56,9 +59,10 @@ def read(
     whole data set, whatever the split.
 
     Args:
-        source: a folder in VOC, COCO, YOLO or LabelMe layout or with CSV files (or its data.yaml, a COCO or CSV file),
-            or of images and masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as "voc/2007". A
-            named data set that is not there yet is built, and downloaded where it has to be; where to is said.
+        source: a folder in VOC, COCO, YOLO, CVAT or LabelMe layout or with CSV files (or its data.yaml, a COCO or CSV
+            file), or of images and masks, one of kzoo's own names ("digits", "camvid"), or a TFDS name such as
+            "voc/2007". A named data set that is not there yet is built, and downloaded where it has to be; where to is
+            said.
         split: as the data set names it; "val", "valid" and "validation" mean the same, and "train" finds "train2017"
             and "training". None for all of it.
         class_names: which classes, in which order; boxes of others are left out as faults, pixels of others are void.
@@ -121,8 +125,8 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
     """Boxes of a folder or file in a layout that holds them, None for others."""
     if (root := voc.find_root(folder) if folder.is_dir() else None) is not None:
         annotations = voc.read(root, split, names)
-    elif labelme.find(folder):
-        annotations = outlined.read_boxes(labelme.open_folder(folder, split), folder, names)
+    elif (tool := _tool(folder)) is not None:
+        annotations = outlined.read_boxes(tool.open_folder(folder, split), folder, names)
     elif coco.find(folder):
         annotations = coco.read(folder, split, names)
     elif (root := yolo.find_root(folder)) is not None:
@@ -140,12 +144,12 @@ def _read_boxes(folder: Path, split: str | None, names: list[str] | None) -> Ann
 
 
 def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | None, options: dict) -> MaskAnnotations:
-    """Masks in files, else drawn from several files or from the polygons of COCO, YOLO or LabelMe."""
+    """Masks in files, else drawn from several files or from the polygons of COCO, YOLO, CVAT or LabelMe."""
     root = _mask_root(folder)
     drawn = next((functools.partial(one.read, folder) for one in BINARY_MASKS if one.find(folder)), None)
     if drawn is None and mask_layouts.find(root) is None:
-        if labelme.find(folder):
-            drawn = _drawn(labelme, folder)
+        if (tool := _tool(folder)) is not None:
+            drawn = _drawn(tool, folder)
         elif coco.find(folder):
             drawn = functools.partial(coco_masks.read, folder)
         elif (yolo_root := yolo.find_root(folder)) is not None:
@@ -155,6 +159,10 @@ def _read_masks(folder: Path, split: str | None, class_names: Sequence[str] | No
     if given := {"values", "void"} & options.keys():
         raise ValueError(f"{', '.join(sorted(given))}: only for masks in files, where a number is a class.")
     return drawn(split, class_names, **options)
+
+
+def _tool(folder: Path) -> ModuleType | None:
+    return next((tool for tool in OUTLINES if tool.find(folder)), None)
 
 
 def _drawn(tool: ModuleType, folder: Path) -> Callable[..., MaskAnnotations]:

@@ -17,7 +17,7 @@ LAYOUTS = (
     "VOC (JPEGImages/, SegmentationClass/, ImageSets/Segmentation/), "
     "<name>-volume.tif and <name>-labels.tif as ISBI 2012, 01/t*.tif and 01_GT/SEG/man_seg*.tif as the Cell Tracking "
     "Challenge, images/ and 1st_manual/ as DRIVE, <image>/images/ and <image>/masks/ with a file an object, or "
-    "polygons as COCO, YOLO and LabelMe"
+    "polygons as COCO, YOLO, CVAT and LabelMe"
 )
 BESIDE_SPLITS = ("annot", "_labels", "_masks", "_mask")  # of the folders of masks beside those of images
 ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_L")  # of masks' names

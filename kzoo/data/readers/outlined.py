@@ -74,7 +74,7 @@ def _raw(one: Labelled, part: str, folder: Path, ids: Mapping[str, int]) -> RawI
         boxes=np.array(boxes, np.float64).reshape(-1, 4),
         labels=np.array([ids.get(item.label, -1) for item in one.items], np.int64),
         texts=[item.label for item in one.items],
-        where=[f"object {number}" for number in range(1, len(boxes) + 1)],
+        where=[f"object {number} of {one.image.name}" for number in range(1, len(boxes) + 1)],
         stated_size=one.size,
         splits=(part,) if part else (),
     )
@@ -113,11 +113,17 @@ def _shapes(one: Labelled, numbers: Mapping[str, int]) -> tuple[tuple[int, int],
 
 def _placed(outline: Outline, size: tuple[int, int], mask: np.ndarray | None) -> np.ndarray:
     """The mask of the whole image, with this one added."""
-    mask = np.zeros(size, bool) if mask is None else mask
-    patch = outline.mask()
     left, top = outline.corners.min(axis=0).astype(int)
-    height, width = patch.shape
-    if left < 0 or top < 0 or top + height > size[0] or left + width > size[1]:
-        raise ValueError(f"a mask of {width} x {height} at {left}, {top} leads out of the image")
-    mask[top : top + height, left : left + width] |= patch
+    right, bottom = outline.corners.max(axis=0).astype(int)
+    _require_inside(left, top, right, bottom, size)  # before it is made: a file may claim any size
+    patch = outline.mask()
+    bottom, right = top + patch.shape[0], left + patch.shape[1]
+    _require_inside(left, top, right, bottom, size)
+    mask = np.zeros(size, bool) if mask is None else mask
+    mask[top:bottom, left:right] |= patch
     return mask
+
+
+def _require_inside(left: int, top: int, right: int, bottom: int, size: tuple[int, int]) -> None:
+    if left < 0 or top < 0 or bottom > size[0] or right > size[1]:
+        raise ValueError(f"a mask of {right - left} x {bottom - top} at {left}, {top} leads out of the image")

@@ -53,12 +53,13 @@ def polygon_area(polygon: np.ndarray) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def decode_runs(runs: Sequence[int] | str, size: tuple[int, int]) -> np.ndarray:
-    """A mask (H, W) bool from COCO's run lengths, which go down the columns and begin with what is outside.
+def decode_runs(runs: Sequence[int] | str, size: tuple[int, int], by_rows: bool = False) -> np.ndarray:
+    """A mask (H, W) bool from run lengths, which begin with what is outside.
 
     Args:
         runs: the lengths, or COCO's text of them.
         size: (height, width).
+        by_rows: they go along the rows, as CVAT's do, and not down the columns, as COCO's.
 
     Raises:
         ValueError: if they do not fill the mask.
@@ -71,7 +72,8 @@ def decode_runs(runs: Sequence[int] | str, size: tuple[int, int]) -> np.ndarray:
     # Each by itself, too: the sum of huge ones starts again at 0.
     if lengths.ndim != 1 or (lengths < 0).any() or (lengths > pixels).any() or lengths.sum() != pixels:
         raise ValueError(f"run lengths that do not fill {size[1]} x {size[0]} pixels")
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[::-1]).T
+    mask = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return mask.reshape(size) if by_rows else mask.reshape(size[::-1]).T
 
 
 def _lengths_of(text: str) -> list[int]:
