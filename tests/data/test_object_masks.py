@@ -89,6 +89,9 @@ def test_what_cannot_be_read_is_a_fault_and_costs_its_image_only(bowl):
     add(train, "e", nuclei((1, 1, 5, 5)), size=(20, 31))
     add(train, "f", nuclei((1, 1, 5, 5)))
     (train / "f" / "masks" / "f999.png").write_bytes(b"no picture")
+    several = nuclei((1, 1, 5, 5))
+    several[0, 10:15] = 7
+    add(train, "i", several)
     write_array(train / "g" / "images" / "g.png", np.zeros((*SIZE, 3), np.uint8))
     (train / "h" / "images").mkdir(parents=True)
     annotations = read(bowl, "train")
@@ -100,7 +103,9 @@ def test_what_cannot_be_read_is_a_fault_and_costs_its_image_only(bowl):
         "f": "unreadable annotation",
         "g": "missing mask",
         "h": "missing image",
+        "i": "unreadable annotation",
     }
+    assert "7, 255" in faults["i"].detail
     assert "30 x 20" in faults["e"].detail
     assert "31 x 20" in faults["e"].detail
     assert "f999.png" in faults["f"].detail

@@ -11,9 +11,11 @@ from PIL import Image
 from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import mask_classes, masks
 from kzoo.data.readers.headers import read_header
+from kzoo.data.readers.mask_files import count_numbers, read_numbers, shown
 from kzoo.data.readers.polygons import fill, polygon_area
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.images import VOID
+from kzoo.messages import some_of
 
 BACKGROUND = "background"
 
@@ -73,8 +75,22 @@ def size_of(image: Path, stated: tuple[int, int] | None) -> tuple[int, int]:
     return header.size
 
 
-def sizes_differ(mask: Path, of_mask: tuple[int, int], of_image: tuple[int, int]) -> str:
-    return f"{mask.name} is {of_mask[1]} x {of_mask[0]}, the image {of_image[1]} x {of_image[0]} (width x height)"
+def black_and_white(file: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: what is not 0 in a mask of one object or class.
+
+    Raises:
+        ValueError: if it cannot be read, has another size than its image, or holds several numbers.
+    """
+    numbers = read_numbers(file)
+    if numbers.shape != size:
+        shape = f"{numbers.shape[1]} x {numbers.shape[0]}"
+        raise ValueError(f"{file.name} is {shape}, the image {size[1]} x {size[0]} (width x height)")
+    values = [number for number in count_numbers(numbers) if number]
+    if len(values) > 1:
+        raise ValueError(
+            f"{file.name} holds {some_of(map(shown, values))}, and a mask of one thing one number beside 0"
+        )
+    return numbers != 0
 
 
 def draw(shapes: Sequence[Shape], size: tuple[int, int], instances: bool = False) -> np.ndarray:

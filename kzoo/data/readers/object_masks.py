@@ -9,7 +9,6 @@ from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import drawn_masks
 from kzoo.data.readers.drawn_masks import Drawing, Shape
 from kzoo.data.readers.layout import folders_in, images_by_stem, relative, resolve_split
-from kzoo.data.readers.mask_files import read_numbers
 from kzoo.data.readers.mask_layouts import without_ending
 
 OBJECT = "cell"
@@ -66,10 +65,6 @@ def read(
 
 
 def _shapes(image: Path, masks: Path, number: int) -> tuple[tuple[int, int], list[Shape]]:
-    size, shapes = drawn_masks.size_of(image, None), []
-    for file in images_by_stem(masks).values():
-        mask = read_numbers(file) != 0
-        if mask.shape != size:
-            raise ValueError(drawn_masks.sizes_differ(file, mask.shape, size))
-        shapes.append(Shape(number, mask=mask))
-    return size, shapes
+    size = drawn_masks.size_of(image, None)
+    files = images_by_stem(masks).values()
+    return size, [Shape(number, mask=drawn_masks.black_and_white(file, size)) for file in files]

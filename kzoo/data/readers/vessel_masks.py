@@ -5,13 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from kzoo.data.annotations import Fault, MaskAnnotations
 from kzoo.data.readers import drawn_masks
 from kzoo.data.readers.drawn_masks import Drawing, Shape
 from kzoo.data.readers.layout import folders_in, images_by_stem, relative, resolve_split
-from kzoo.data.readers.mask_files import read_numbers
 from kzoo.images import VOID
 
 OBJECT = "vessel"
@@ -73,15 +70,8 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 def _shapes(image: Path, vessels: Path, view: Path | None, number: int) -> tuple[tuple[int, int], list[Shape]]:
     size = drawn_masks.size_of(image, None)
-    vessel = _read(vessels, size)
+    vessel = drawn_masks.black_and_white(vessels, size)
     if view is None:
         return size, [Shape(number, mask=vessel)]
-    inside = _read(view, size)
+    inside = drawn_masks.black_and_white(view, size)
     return size, [Shape(number, mask=vessel & inside), Shape(VOID, mask=~inside)]
-
-
-def _read(file: Path, size: tuple[int, int]) -> np.ndarray:
-    mask = read_numbers(file) != 0
-    if mask.shape != size:
-        raise ValueError(drawn_masks.sizes_differ(file, mask.shape, size))
-    return mask
