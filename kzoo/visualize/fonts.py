@@ -4,6 +4,7 @@ import functools
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -26,38 +27,40 @@ def _font(size: int, file: Path | None) -> Font:
 
 
 def other_file(text: str) -> Path | None:
-    """The font file to write this text with, if not DejaVu, which stays where no other has more of the characters."""
-    others = frozenset(character for character in text if ord(character) >= _FIRST_OTHER)
-    return _best_file(others) if others and _dejavu() else None
+    """The font file to write this text with, if not DejaVu: the one with most of the characters that DejaVu lacks."""
+    if all(ord(character) < _FIRST_OTHER for character in text) or _dejavu() is None:
+        return None
+    lacking = np.setdiff1d([ord(character) for character in text], _characters(_dejavu()))
+    counts = {file: int(np.isin(lacking, characters).sum()) for file, characters in _others().items()}
+    best = max(counts, key=counts.get, default=None)  # of equals the first
+    return best if best is not None and counts[best] else None
 
 
 @functools.cache
-def _best_file(characters: frozenset[str]) -> Path | None:
+def _others() -> dict[Path, np.ndarray]:
+    """The characters beyond DejaVu's of each font that has some; looked for once, as there may be hundreds of files."""
     from matplotlib import font_manager
 
-    dejavu = _dejavu()
-    if _covered(str(dejavu), characters) == len(characters):
-        return None
-    # Looked for anew: matplotlib's own list is that of the day on which it first ran.
-    files = [*sorted(font_manager.findSystemFonts()), *sorted(str(path) for path in dejavu.parent.glob("STIX*.ttf"))]
-    found = {Path(file): _covered(file, characters) for file in [str(dejavu), *files]}
-    best = max(found, key=found.get)  # of equals the first, so DejaVu before all
-    return None if best == dejavu else best
+    # Not matplotlib's own list, which is that of the day on which it first ran.
+    files = [*map(Path, sorted(font_manager.findSystemFonts())), *sorted(_dejavu().parent.glob("STIX*.ttf"))]
+    known = _characters(_dejavu())
+    found = {file: np.setdiff1d(_characters(file), known) for file in files}
+    return {file: characters for file, characters in found.items() if len(characters)}
 
 
-def _covered(file: str, characters: frozenset[str]) -> int:
-    """How many of the characters a font has; -1 if it cannot be read, scaled, or write a score."""
+def _characters(file: Path) -> np.ndarray:
+    """The code points that a font has; none if it cannot be read, scaled, or write a score."""
     from matplotlib.ft2font import FT2Font
 
-    if "lastresort" in file.lower():  # has a box for every character there is
-        return -1
+    if "lastresort" in file.name.lower():  # has a box for every character there is
+        return np.zeros(0, int)
     try:
-        face = FT2Font(file)
+        face = FT2Font(str(file))
     except (OSError, RuntimeError, ValueError):
-        return -1
-    if not face.scalable or not all(face.get_char_index(ord(one)) for one in _ALWAYS):
-        return -1
-    return sum(face.get_char_index(ord(one)) > 0 for one in characters)
+        return np.zeros(0, int)
+    codes = face.get_charmap()
+    usable = face.scalable and all(ord(one) in codes for one in _ALWAYS)
+    return np.fromiter(codes, int) if usable else np.zeros(0, int)
 
 
 @functools.cache

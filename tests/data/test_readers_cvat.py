@@ -157,7 +157,7 @@ def test_what_has_no_counterpart_is_a_fault(cvat, image_file):
 def test_files_that_cannot_be_read_are_refused(cvat):
     with pytest.raises(ValueError, match="DTD"):
         read(cvat({"a.jpg": BOX}, head='<!DOCTYPE x [<!ENTITY e "y">]>\n'))
-    with pytest.raises(ValueError, match="no readable XML"):
+    with pytest.raises(ValueError, match="not a readable XML"):
         read(cvat({"a.jpg": "<box"}))
     with pytest.raises(ValueError, match="not for video"):
         read(cvat({}))

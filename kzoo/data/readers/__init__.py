@@ -183,8 +183,7 @@ def has_only_masks(source: str | Path) -> bool:
             path.is_dir() for pattern in ("mask", "masks", "*/mask", "*/masks") for path in folder.glob(pattern)
         )
         with_boxes = not says_masks and yolo.find_root(folder) is not None
-        in_files = any(one.find(folder) for one in (*BINARY_MASKS, mask_layouts))
-        if with_boxes or in_files:
+        if with_boxes or any(one.find(folder) for one in (*BINARY_MASKS, mask_layouts)):
             return not with_boxes
     if folder.exists() and str(source) not in named.names():
         return False

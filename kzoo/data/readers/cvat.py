@@ -7,16 +7,15 @@ centre; polygons and masks of one label and one group are one object. Tags are o
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml import ElementTree as SafeElementTree
 
 from kzoo.data.annotations import Fault
 from kzoo.data.readers.layout import images_by_stem, inside, relative, resolve_split
 from kzoo.data.readers.outlined import Item, Labelled, Opened, Outline
 from kzoo.data.readers.polygons import FARTHEST, corners, decode_runs
+from kzoo.data.readers.xml_files import root_of
 
 FILE = "annotations.xml"
 WITHOUT_AREA = ("tag", "points", "polyline", "skeleton", "cuboid")  # kinds of labels that no box or mask is of
@@ -40,7 +39,10 @@ def open_folder(folder: Path, split: str | None) -> Opened:
     Raises:
         ValueError: for a file that cannot be read or lists no images, and for a subset that is not there.
     """
-    root = _tree(folder / FILE)
+    try:
+        root = root_of(folder / FILE)
+    except ValueError as error:
+        raise ValueError(f"{folder / FILE}: {error}. Export it again.") from error
     listed = [(element.get("subset") or "", element) for element in root.iter("image")]
     if not listed:
         raise ValueError(f'{folder / FILE}: lists no image. Export as "CVAT for images 1.1", not for video.')
@@ -65,15 +67,6 @@ def open_folder(folder: Path, split: str | None) -> Opened:
             Fault(relative(image, folder), "image without annotation", detail, "image left out") for image in others
         ]
     return Opened(name, labelled, _class_names(root, [element for _, element in listed]), faults)
-
-
-def _tree(file: Path) -> Element:
-    try:
-        return SafeElementTree.parse(file, forbid_dtd=True).getroot()
-    except DefusedXmlException as error:
-        raise ValueError(f"{file} holds a DTD or entities, which are refused.") from error
-    except (ParseError, OSError, ValueError, LookupError) as error:
-        raise ValueError(f"{file} is no readable XML file ({error}). Export it again.") from error
 
 
 def _class_names(root: Element, images: list[Element]) -> list[str]:

@@ -9,16 +9,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml import ElementTree as SafeElementTree
 
 from kzoo.data.annotations import Annotations, Fault
 from kzoo.data.readers.layout import VALIDATION, images_by_stem, inside, is_image, relative, resolve_split
 from kzoo.data.readers.progress import map_in_threads
 from kzoo.data.readers.raw import RawImage, assemble
+from kzoo.data.readers.xml_files import root_of
 
 NOT_FOR_CLASSES = re.compile(r"\s+(-1|0|1)$")  # VOC's lists of one class end each line in a flag
 XML_FOLDERS = ("Annotations", "annotations", "xmls", "labels")
@@ -155,11 +153,9 @@ def _annotation(root: Path, part: Part, key: str, faults: list[Fault]) -> Path |
 def parse(path: Path) -> Parsed:
     """Reads one XML file without ever resolving entities; never raises for what a file may hold."""
     try:
-        tree = SafeElementTree.parse(path, forbid_dtd=True).getroot()
-    except DefusedXmlException:
-        return Parsed([], error="holds a DTD or entities, which are refused")
-    except (ParseError, OSError, ValueError, LookupError) as error:
-        return Parsed([], error=f"not a readable XML file ({error})")
+        tree = root_of(path)
+    except ValueError as error:
+        return Parsed([], error=str(error))
     objects = []
     for element in tree.findall("object"):
         objects.append(
